@@ -1,0 +1,66 @@
+"""aibig: one registry and one trainer for nets, DQN and language models. Importing this imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from aibig.config import Config, load_config
+    from aibig.errors import UserError
+    from aibig.inference.model_folder import load_model, save_model
+    from aibig.registry import (
+        Entry,
+        create_model,
+        list_models,
+        register_dataset,
+        register_environment,
+        register_model,
+        register_task,
+    )
+    from aibig.train import train
+    from aibig.training.trainer import Trainer
+
+_HOMES = {
+    "aibig.config": ("Config", "load_config"),
+    "aibig.errors": ("UserError",),
+    "aibig.inference.model_folder": ("load_model", "save_model"),
+    "aibig.registry": (
+        *("Entry", "create_model", "list_models"),
+        *("register_dataset", "register_environment", "register_model", "register_task"),
+    ),
+    "aibig.training.trainer": ("Trainer",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Config",
+    "Entry",
+    "Trainer",
+    "UserError",
+    "create_model",
+    "list_models",
+    "load_config",
+    "load_model",
+    "register_dataset",
+    "register_environment",
+    "register_model",
+    "register_task",
+    "save_model",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when first used (PEP 562)."""
+    if name == "train":  # a module that can be called
+        return importlib.import_module("aibig.train")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'aibig' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

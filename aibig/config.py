@@ -1,0 +1,315 @@
+"""A run as written in a file: read with line marks, checked against signatures, completed. Knows no torch.
+
+Sections: `seed`, then `model`, `task`, `data`, `env`, `optimizer`, `schedule` (each a `name` and the settings of
+what it names) and `trainer` (the settings of `aibig.training.trainer.Trainer`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aibig.errors import UserError, nearest
+from aibig.registry import SECTIONS, Registry, check_setting
+from aibig.settings import REQUIRED, NonNegativeInt, Setting, check, read_settings
+
+TRAINER = "aibig.training.trainer:Trainer"
+DEFAULT_NAMES = {"optimizer": "adamw", "schedule": "constant"}
+
+# What a resumed run may set otherwise than it began: how long it goes on, how often it logs and saves.
+# Everything else decides the numbers, and a resume that changes it is refused.
+MAY_CHANGE_AT_RESUME = {
+    *("max_steps", "max_epochs", "max_samples", "max_tokens", "max_env_steps", "max_minutes"),
+    *("log_every", "save_every", "save_minutes", "keep_last"),
+}
+
+
+@dataclass
+class Config:
+    """A checked run: every section's values with every default that is known without data filled in."""
+
+    values: dict[str, Any]
+    name: str = "run"
+    places: dict[str, str] = field(default_factory=dict)  # "optimizer.lr" -> "configs/x.yaml:7"
+
+    def section(self, name: str) -> dict[str, Any]:
+        """The settings of a section, without its name."""
+        return {key: value for key, value in self.values.get(name, {}).items() if key != "name"}
+
+    def named(self, name: str) -> str:
+        """What a section names."""
+        chosen: str = self.values[name]["name"]
+        return chosen
+
+    def create(self, section: str, /, *arguments: Any, **given: Any) -> Any:
+        """Make what a section names. `given` are settings that data decide; the constructor takes what it knows.
+
+        Raises UserError, with the place in the file, if a setting contradicts what is given or does not work.
+        """
+        registry, name, settings = SECTIONS[section], self.named(section), self.section(section)
+        given = {key: value for key, value in given.items() if key in registry.settings(name)}
+        for key, value in given.items():
+            if key in settings and settings[key] != value and f"{section}.{key}" in self.places:
+                raise UserError(
+                    f"{self.places[f'{section}.{key}']}: {section}.{key}: is {settings[key]!r}, but the data "
+                    f"make it {value!r}; leave it out"
+                )
+        self.values[section].update(given)
+        with self.blaming(section):
+            return registry.create(name, *arguments, **settings | given)
+
+    @contextmanager
+    def blaming(self, section: str) -> Iterator[None]:
+        """Put a section's place before what goes wrong while it is built."""
+        try:
+            yield
+        except UserError as error:
+            place = self.places.get(section, self.name)
+            lines = [line if line.startswith(place) else f"{place}: {section}: {line}" for line in error.args[0].split("\n")]
+            raise UserError("\n".join(lines)) from error
+
+    def to_yaml(self) -> str:
+        """The run as a file that runs again."""
+        return yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True)
+
+    def plain(self) -> dict[str, Any]:
+        """The values as YAML reads them: lists instead of tuples."""
+        values: dict[str, Any] = _plain(self.values)
+        return values
+
+
+def load_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read and check a run from a file, a shipped config's name ("nets/digits") or a mapping of sections.
+
+    `overrides` are dotted keys, `{"optimizer.lr": 3e-3}`. Raises UserError with every mistake on a line of its
+    own, `configs/x.yaml:7: optimizer.learnrate: unknown setting; did you mean 'lr'?`.
+    """
+    if isinstance(source, Mapping):
+        values, name = _plain(source), "run"
+        places = {f"{section}.{key}": "config" for section, inside in values.items() for key in _keys(inside)}
+    else:
+        path = find_config(source)
+        values, places = read_yaml(path)
+        name = path.stem
+    config = Config(values, name, places)
+    for key, value in (overrides or {}).items():
+        _override(config, key, value)
+    _check(config)
+    return config
+
+
+def find_config(source: str | Path) -> Path:
+    """The file that `source` means: a path, or the name of a config that ships with aibig."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    shipped = shipped_configs()
+    if str(source) in shipped:
+        return shipped[str(source)]
+    raise UserError(f"{source}: no such config file{nearest(str(source), shipped)} (shipped: {', '.join(shipped)})")
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs that come with aibig, by name ("nets/digits"): in the wheel, or beside the package."""
+    here = Path(__file__).parent
+    root = next((one for one in (here / "configs", here.parent / "configs") if one.is_dir()), here)
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.glob("*/*.yaml"))}
+
+
+def parse_overrides(words: Iterable[str]) -> dict[str, Any]:
+    """`["optimizer.lr=3e-3"]` as a mapping; values are read as YAML."""
+    overrides = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or "." not in key and key != "seed":
+            raise UserError(f"command line: {word!r}: write section.setting=value, for example optimizer.lr=3e-3")
+        try:
+            overrides[key] = yaml.load(value, Loader=_Loader)
+        except yaml.YAMLError:
+            raise UserError(f"command line: {word!r}: {value!r} is not a YAML value") from None
+    return overrides
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """A YAML file's values, and where each dotted key of them stands. Raises UserError."""
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}:{line}: not YAML: {error.problem or error.context}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    if node is None:
+        raise UserError(f"{path}: is empty; it needs at least the sections 'model' and 'task'")
+    places: dict[str, str] = {}
+    values = _construct(node, path, "", places)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}:1: must be a mapping of sections, such as 'model:' and 'task:'")
+    return values, places
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads 1e-3 as a number, as YAML 1.2 does."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def _construct(node: yaml.Node, path: Path, key: str, places: dict[str, str]) -> Any:
+    places[key] = f"{path}:{node.start_mark.line + 1}"
+    if not isinstance(node, yaml.MappingNode):
+        loader = _Loader("")
+        try:
+            return loader.construct_object(node, deep=True)
+        except yaml.constructor.ConstructorError as error:
+            raise UserError(f"{places[key]}: {key}: {error.problem}; a config holds plain values only") from None
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        name = str(key_node.value)
+        dotted = f"{key}.{name}" if key else name
+        if name in values:
+            raise UserError(f"{path}:{key_node.start_mark.line + 1}: {dotted}: is set twice (before: {places[dotted]})")
+        values[name] = _construct(value_node, path, dotted, places)
+        places[dotted] = f"{path}:{key_node.start_mark.line + 1}"
+    return values
+
+
+def _override(config: Config, key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    inside = config.values
+    for section in sections:
+        inside = inside.setdefault(section, {})
+        if not isinstance(inside, dict):
+            raise UserError(f"command line: {key}: {section!r} has no settings inside")
+    inside[last] = value
+    config.places[key] = "command line"
+
+
+def _check(config: Config) -> None:
+    """Check and complete all sections, or raise one UserError with every mistake in the order of the file."""
+    mistakes: list[tuple[str, str]] = []  # dotted key, words
+
+    def blame(key: str, words: object) -> None:
+        mistakes.extend((key, line) for line in str(words).split("\n"))
+
+    known = ["seed", *SECTIONS, "trainer"]
+    for key in config.values:
+        if key not in known:
+            blame(key, f"unknown section{nearest(key, known) or '; there are: ' + ', '.join(known)}")
+    try:
+        config.values["seed"] = check(config.values.get("seed", 0), NonNegativeInt)
+    except UserError as error:
+        blame("seed", error)
+    for section in _sections_of(config, blame):
+        _check_named(config, section, blame)
+    _check_settings(config, "trainer", "the trainer", read_settings(TRAINER), blame)
+    if not mistakes:
+        config.values = {key: config.values[key] for key in known if key in config.values}
+        return
+    raise UserError("\n".join(f"{_place(config, key)}: {key}: {words}" for key, words in _in_order(config, mistakes)))
+
+
+def _sections_of(config: Config, blame: Any) -> list[str]:
+    """The named sections to check; which of `data` and `env` belong is the task's to say."""
+    always = ["model", "task", "optimizer", "schedule"]
+    task = config.values.get("task")
+    try:
+        needed = SECTIONS["task"].entry(task["name"]).sections if isinstance(task, dict) else ()
+    except (UserError, KeyError, TypeError):
+        return [*always, *(one for one in ("data", "env") if one in config.values)]
+    for section in ("data", "env"):
+        if section in config.values and section not in needed:
+            blame(section, f"the task {task['name']!r} has no use for this section")
+    return [*always, *needed]
+
+
+def _check_named(config: Config, section: str, blame: Any) -> None:
+    values = config.values.setdefault(section, {"name": DEFAULT_NAMES[section]} if section in DEFAULT_NAMES else None)
+    registry: Registry = SECTIONS[section]
+    if not isinstance(values, dict):
+        return blame(section, "this section is missing" if values is None else "must hold a name and settings")
+    if "name" not in values and section in DEFAULT_NAMES:
+        config.values[section] = values = {"name": DEFAULT_NAMES[section], **values}
+    name = values.get("name")
+    if not isinstance(name, str):
+        return blame(section, f"needs a name; there are: {', '.join(registry.names()) or 'none'}")
+    try:
+        declared = registry.settings(name)
+    except UserError as error:
+        return blame(f"{section}.name", error)
+    _check_settings(config, section, f"{registry.kind} {name!r}", declared, blame)
+
+
+def _check_settings(config: Config, section: str, owner: str, declared: Mapping[str, Setting], blame: Any) -> None:
+    values = config.values.setdefault(section, {})
+    if not isinstance(values, dict):
+        return blame(section, "must hold settings")
+    named = {"name": values["name"]} if "name" in values and section in SECTIONS else {}
+    complete = {}
+    for key, value in values.items():
+        if key in named:
+            continue
+        try:
+            complete[key] = check_setting(owner, declared, key, value)
+        except UserError as error:
+            known = key in declared
+            words = str(error).removeprefix(f"{key} of {owner} ") if known else f"unknown setting; {error}"
+            if not known and (hint := nearest(key, declared)):
+                words = "unknown setting" + hint
+            blame(f"{section}.{key}", words)
+    for key, setting in declared.items():
+        if key not in complete and setting.default is not REQUIRED:
+            complete[key] = setting.default
+        elif key not in values and section != "model":  # what a model needs may come from the data
+            blame(section, f"{owner} needs the setting {key!r}")
+    config.values[section] = named | {key: complete[key] for key in declared if key in complete}
+
+
+def _place(config: Config, key: str) -> str:
+    while key and key not in config.places:
+        key = key.rpartition(".")[0]
+    return config.places.get(key, config.name)
+
+
+def _in_order(config: Config, mistakes: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    def line(mistake: tuple[str, str]) -> tuple[bool, int]:
+        place = _place(config, mistake[0])
+        number = place.rpartition(":")[2]
+        return not number.isdigit(), int(number) if number.isdigit() else 0
+
+    return sorted(mistakes, key=line)
+
+
+def _keys(section: Any) -> list[str]:
+    return list(section) if isinstance(section, dict) else []
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(dotted key, old, new) where two resolved configs differ in what a resume may not change."""
+    rows = []
+    for section in sorted({*old, *new}):
+        before, after = (one.get(section) for one in (old, new))
+        if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+            rows += [(section, before, after)] if before != after else []
+            continue
+        for key in sorted({*before, *after}):
+            free = section == "trainer" and key in MAY_CHANGE_AT_RESUME
+            if before.get(key) != after.get(key) and not free:
+                rows.append((f"{section}.{key}", before.get(key), after.get(key)))
+    return rows

@@ -1,0 +1,52 @@
+"""The order in which samples come: a function of seed and epoch, so that its state is two numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aibig.errors import UserError
+from aibig.seeds import derive_seed
+
+
+class EpochOrder:
+    """Shuffled batches of row numbers, epoch after epoch, each rank its own rows of each batch.
+
+    Every row comes once an epoch; the last batch may be smaller. With several ranks a batch is dealt out in turn,
+    and a last batch with fewer rows than ranks is left out.
+
+    Raises UserError if there are fewer rows than ranks.
+    """
+
+    def __init__(self, rows: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        if min(rows, batch_size) < world_size:
+            raise UserError(f"{rows} rows in batches of {batch_size} do not go round {world_size} ranks")
+        self._rows, self._batch_size, self._seed = rows, batch_size, seed
+        self._rank, self._world_size = rank, world_size
+        whole, rest = divmod(rows, batch_size)
+        self.batches_per_epoch = whole + (rest >= world_size)
+        self.epoch, self._batch = 0, 0
+        self._order = self._shuffled()
+
+    def next(self) -> tuple[Tensor, int]:
+        """This rank's row numbers of the next batch, and the size of the whole batch."""
+        if self._batch == self.batches_per_epoch:
+            self.epoch, self._batch = self.epoch + 1, 0
+            self._order = self._shuffled()
+        start = self._batch * self._batch_size
+        self._batch += 1
+        batch = self._order[start : start + self._batch_size]
+        return batch[self._rank :: self._world_size], len(batch)
+
+    def _shuffled(self) -> Tensor:
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, "order", self.epoch))
+        return torch.randperm(self._rows, generator=generator)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where in which epoch."""
+        return {"epoch": self.epoch, "batch": self._batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.epoch, self._batch = state["epoch"], state["batch"]
+        self._order = self._shuffled()

@@ -1,0 +1,31 @@
+"""The table of contents of the environments: every id of gymnasium, and those that others register. No torch."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from aibig.registry import Entry
+
+POOL = "aibig.envs.pool:EnvPool"
+
+ENVIRONMENTS: list[Entry] = []
+
+
+def find(name: str) -> Entry | None:
+    """The row of a gymnasium id ("CartPole-v1"), with its class's own constructor as its settings."""
+    import gymnasium
+
+    try:
+        spec = gymnasium.spec(name)
+    except gymnasium.error.Error:
+        return None
+    where = spec.entry_point if isinstance(spec.entry_point, str) else ""
+    make = partial(gymnasium.make, name, disable_env_checker=True)
+    return Entry(name, make, family="dqn", into=POOL, signature=where)
+
+
+def other_names() -> list[str]:
+    """The ids that gymnasium knows."""
+    import gymnasium
+
+    return list(gymnasium.registry)

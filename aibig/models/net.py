@@ -1,0 +1,33 @@
+"""A plain feed-forward net. Knows no task: its outputs are scores, whatever they are used for."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from aibig.layers.feed_forward import hidden_layers
+from aibig.settings import Fraction, PositiveInt
+
+
+class Net(nn.Module):
+    """Linear - ReLU - ... - Linear, by default exactly Linear(10, 5) - ReLU - Linear(5, 1).
+
+    in_features: width of the input; more dimensions than one are flattened. hidden: width of the hidden layer, or
+    a list with the width of each. out_features: classes, or targets. dropout: after each hidden layer.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_features: PositiveInt = 10,
+        hidden: PositiveInt | list[PositiveInt] = 5,
+        out_features: PositiveInt = 1,
+        dropout: Fraction = 0.0,
+    ) -> None:
+        super().__init__()
+        widths = [in_features, *([hidden] if isinstance(hidden, int) else hidden)]
+        self.hidden_layers = hidden_layers(widths, dropout)
+        self.head = nn.Linear(widths[-1], out_features)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, in_features) or (B, ...) -> (B, out_features)."""
+        return self.head(self.hidden_layers(inputs.flatten(1)))

@@ -1,0 +1,227 @@
+"""Settings as constructors declare them: read from a signature without importing it, then checked.
+
+The signature is the schema. A setting is a keyword of a constructor; its annotation says what it may be
+(`PositiveInt`, `Fraction`, `Literal[...]`), its default says what it is when nobody sets it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from aibig.errors import UserError
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that an annotation admits beside its type."""
+
+    words: str
+    admits: Callable[[Any], bool]
+
+
+PositiveInt = Annotated[int, Range("at least 1", lambda value: value >= 1)]
+NonNegativeInt = Annotated[int, Range("at least 0", lambda value: value >= 0)]
+PositiveFloat = Annotated[float, Range("greater than 0", lambda value: value > 0)]
+NonNegativeFloat = Annotated[float, Range("at least 0", lambda value: value >= 0)]
+Fraction = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
+ExistingPath = Annotated[str, Range("a file or folder that exists", lambda value: Path(value).exists())]
+
+REQUIRED: Any = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One keyword of a constructor."""
+
+    name: str
+    annotation: Any = Any
+    default: Any = REQUIRED
+
+
+def read_settings(target: str | Callable[..., Any], *, positional: bool = False) -> dict[str, Setting]:
+    """The settings of `target`, a callable or "module:attribute"; the latter is parsed, not imported.
+
+    Only keyword-only parameters are settings, since what stands before the `*` is handed over by the caller;
+    with `positional`, all of them are (other people's models declare theirs so).
+    """
+    if isinstance(target, str):
+        parsed = _parsed_function(target)
+        if parsed is not None:
+            return _settings_of_source(*parsed, positional=positional)
+        target = load(target)
+    if isinstance(target, partial):
+        target = target.func
+    return _settings_of_object(target, positional=positional)
+
+
+def check(value: Any, annotation: Any) -> Any:
+    """`value` as `annotation` wants it (an int where it says float becomes one, a list a tuple).
+
+    Raises UserError with the words "must be ..., not ...".
+    """
+    fitted = _fit(value, annotation)
+    if fitted is _MISFIT:
+        raise UserError(f"must be {describe(annotation)}, not {value!r}")
+    return fitted
+
+
+def describe(annotation: Any) -> str:
+    """An annotation in a user's words: "a whole number, at least 1"."""
+    if annotation is None or annotation is type(None):
+        return "null"
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        limits = [extra.words for extra in arguments[1:] if isinstance(extra, Range)]
+        return ", ".join([describe(arguments[0]), *limits])
+    if origin is Literal:
+        return "one of " + ", ".join(repr(one) for one in arguments)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(describe(one) for one in arguments)
+    if origin in (list, tuple):
+        inner = [one for one in arguments if one is not Ellipsis]
+        return f"a list of {describe(inner[0])}" if inner else "a list"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
+    return words.get(origin or annotation, "a mapping" if origin is dict else str(annotation))
+
+
+def load(target: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The object that "module:attribute" names; an object is returned as it is."""
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    made: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return made
+
+
+_MISFIT = object()
+
+
+def _fit(value: Any, annotation: Any) -> Any:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return value
+    if annotation is None or annotation is type(None):
+        return None if value is None else _MISFIT
+    if origin is Annotated:
+        fitted = _fit(value, arguments[0])
+        limits = [extra for extra in arguments[1:] if isinstance(extra, Range)]
+        return fitted if fitted is not _MISFIT and all(one.admits(fitted) for one in limits) else _MISFIT
+    if origin is Literal:
+        return next((one for one in arguments if one == value and type(one) is type(value)), _MISFIT)
+    if origin in (types.UnionType, typing.Union):
+        fits = (_fit(value, one) for one in arguments)
+        return next((one for one in fits if one is not _MISFIT), _MISFIT)
+    if origin in (list, tuple) or annotation in (list, tuple):
+        return _fit_list(value, origin or annotation, arguments)
+    if origin is dict or annotation is dict:
+        return value if isinstance(value, dict) else _MISFIT
+    if isinstance(annotation, type):
+        return _fit_plain(value, annotation)
+    return value
+
+
+def _fit_list(value: Any, kind: type, arguments: tuple[Any, ...]) -> Any:
+    if not isinstance(value, list | tuple):
+        return _MISFIT
+    inner = [one for one in arguments if one is not Ellipsis]
+    fixed_length = kind is tuple and len(inner) == len(arguments) > 0
+    if fixed_length and len(value) != len(inner):
+        return _MISFIT
+    expected = inner if fixed_length else [inner[0] if inner else Any] * len(value)
+    fitted = [_fit(one, wanted) for one, wanted in zip(value, expected, strict=True)]
+    return _MISFIT if any(one is _MISFIT for one in fitted) else kind(fitted)
+
+
+def _fit_plain(value: Any, kind: type) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float:
+        return float(value) if number and not math.isnan(value) else _MISFIT
+    if kind is int:  # 1e6 is how people write a million
+        return int(value) if number and math.isfinite(value) and value == int(value) else _MISFIT
+    if kind is str and isinstance(value, Path):
+        return str(value)
+    return value if isinstance(value, kind) else _MISFIT
+
+
+def _settings_of_object(target: Callable[..., Any], *, positional: bool) -> dict[str, Setting]:
+    function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):
+        hints = {}
+    kinds = {inspect.Parameter.KEYWORD_ONLY}
+    if positional:
+        kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(target).parameters.values()
+    return {
+        one.name: Setting(one.name, hints.get(one.name, Any), one.default)
+        for one in parameters
+        if one.kind in kinds
+    }
+
+
+@lru_cache(maxsize=None)
+def _parsed_module(module: str) -> ast.Module | None:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+
+
+def _parsed_function(target: str) -> tuple[ast.FunctionDef, bool] | None:
+    """The function that "module:attribute" calls, and whether it is a method; None where it can't be told."""
+    module, _, attribute = target.partition(":")
+    tree = _parsed_module(module)
+    if tree is None:
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == attribute:
+            return node, False
+        if isinstance(node, ast.ClassDef) and node.name == attribute:
+            own = [one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+            if own:
+                return own[0], True
+            bases = [one.id for one in node.bases if isinstance(one, ast.Name)]
+            return _parsed_function(f"{module}:{bases[0]}") if bases else None
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                if (alias.asname or alias.name) == attribute:
+                    return _parsed_function(f"{node.module}:{alias.name}")
+    return None
+
+
+def _settings_of_source(node: ast.FunctionDef, is_method: bool, *, positional: bool) -> dict[str, Setting]:
+    arguments = node.args
+    pairs = list(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))
+    if positional:
+        before = arguments.args[1:] if is_method else arguments.args
+        missing = [None] * (len(before) - len(arguments.defaults))
+        pairs = list(zip(before, [*missing, *arguments.defaults][-len(before) or None :], strict=True)) + pairs
+    settings = {}
+    for argument, default in pairs:
+        annotation = _evaluate(argument.annotation, Any)
+        settings[argument.arg] = Setting(
+            argument.arg, annotation, REQUIRED if default is None else _evaluate(default, None)
+        )
+    return settings
+
+
+def _evaluate(node: ast.expr | None, otherwise: Any) -> Any:
+    """An annotation or default of a parsed signature, in terms of this module's and typing's names."""
+    if node is None:
+        return otherwise
+    try:
+        return eval(compile(ast.Expression(node), "<signature>", "eval"), {**vars(typing), **globals()})
+    except Exception:  # a name that only its own module knows, torch.Tensor say: it cannot stand in a file
+        return otherwise

@@ -1,0 +1,115 @@
+"""The contract between a way of learning and the trainer. Knows no model, no data and no trainer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from aibig.config import Config
+
+
+@dataclass
+class Batch:
+    """What one micro-batch is made of.
+
+    data: tensors, or tuples and mappings of them, that the trainer moves to the device.
+    weight: what `Loss.value` is a mean over (samples, or tokens that count), on this rank.
+    counts: what was consumed over all ranks, by name: samples, tokens or env_steps.
+    """
+
+    data: Any
+    weight: float
+    counts: dict[str, int]
+
+
+@dataclass
+class Loss:
+    """The value to minimise, a scalar mean over the batch's weight; metrics are such means too, to be logged.
+
+    metrics: scalar tensors, never `.item()`ed in a step. carry: what `after_loss` needs, detached.
+    """
+
+    value: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    carry: Any = None
+
+
+@dataclass
+class Context:
+    """Where a task finds itself: made by the trainer, handed to the task when it is built.
+
+    generator draws whatever the task draws at random on this rank; the trainer saves it. accumulate is the number
+    of micro-batches of an update, autocast the context that every forward pass belongs in.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    accumulate: int = 1
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    generator: torch.Generator = field(default_factory=torch.Generator)
+
+
+class Task(ABC):
+    """One way of learning: which batch comes next, and what its loss is. The trainer knows nothing else of it.
+
+    The order of calls in an update: for each micro-batch `next_batch`, `loss` (its backward) and `after_loss`; then,
+    if the update was taken, `after_update`. `model` is called only through its forward, so that it can be
+    replicated, sharded and compiled in place.
+    """
+
+    counts: ClassVar[tuple[str, ...]] = ()  # what its batches count: samples, tokens, env_steps
+    headline: ClassVar[str]  # the metric of `evaluate` that selects the best model
+    higher_is_better: ClassVar[bool]
+
+    model: nn.Module
+    context: Context
+    followers: Mapping[str, nn.Module] = {}  # what trails the model: placed, sharded, compiled and saved as it is
+    updates_per_epoch: int | None = None  # of one micro-batch each; None: this task has no epochs
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Config, context: Context) -> Task:
+        """Build the task and all that it needs from the sections of a config."""
+
+    @abstractmethod
+    def next_batch(self) -> Batch:
+        """The next micro-batch, different on each rank."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Loss:
+        """The loss of `batch`, as a pure function of the parameters and the batch."""
+
+    def after_loss(self, carry: Any) -> None:  # noqa: B027
+        """Keep what the next batch needs, such as a recurrent model's memory."""
+
+    def after_update(self, step: int) -> None:  # noqa: B027
+        """Do what follows an update, such as refreshing a follower.
+
+        Not called for a skipped update, except on an accelerator, where the host can't know without waiting;
+        there the parameters are unchanged.
+        """
+
+    @abstractmethod
+    def evaluate(self, split: str) -> dict[str, float]:
+        """The metrics of the model on "validation" or "test"; empty if there is no such part."""
+
+    def inference_facts(self) -> dict[str, Any]:
+        """What prediction needs beside the weights, as plain values; `predictor` says which class reads it."""
+        return {}
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values from which this rank goes on exactly."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""

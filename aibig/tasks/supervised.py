@@ -1,0 +1,166 @@
+"""Learning targets from features: classification and regression. Knows no model by name.
+
+M members of an ensemble (a plain net has none), B batch, C classes or outputs.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aibig import metrics
+from aibig.config import Config
+from aibig.data.arrays import ArrayData, fit_scaling
+from aibig.errors import UserError
+from aibig.inference.modes import evaluating
+from aibig.settings import Fraction
+from aibig.tasks.base import Batch, Context, Loss, Task
+
+ROWS_AT_ONCE = 4096  # of an evaluation
+
+
+class Supervised(Task):
+    """What classification and regression share: slices of arrays in a shuffled order, evaluation of a whole part."""
+
+    counts: ClassVar[tuple[str, ...]] = ("samples",)
+
+    def __init__(self, model: nn.Module, data: ArrayData, context: Context) -> None:
+        self.model, self.data, self.context = model, data, context
+        data.to(context.device)
+        self.order = data.training_order(context.seed, context.rank, context.world_size)
+        self.updates_per_epoch = self.order.batches_per_epoch
+
+    @classmethod
+    def from_config(cls, config: Config, context: Context) -> Supervised:
+        """Build data, model and task from the sections `data`, `model` and `task`."""
+        data: ArrayData = config.create("data")
+        with config.blaming("data"):
+            given = cls.model_settings(data)
+        model = config.create("model", **given)
+        return cls(model, data, context, **config.section("task"))
+
+    @classmethod
+    @abstractmethod
+    def model_settings(cls, data: ArrayData) -> dict[str, Any]:
+        """The settings of a model that the data decide, under every name that models give them."""
+
+    def next_batch(self) -> Batch:
+        """The next slice: features (B, ...), targets."""
+        index, size = self.order.next()
+        return Batch(self.data.training_rows(index), len(index), {"samples": size})
+
+    def predict(self, split: str) -> tuple[Tensor, Tensor] | None:
+        """The model's outputs, each (M, rows, C), and the targets of a part; None if there is no such part."""
+        if split not in self.data.parts:
+            return None
+        features, targets = self.data.parts[split]
+        with evaluating(self.model), self.context.autocast():
+            outputs = [members(self.model(part)).float() for part in features.split(ROWS_AT_ONCE)]
+        return torch.cat(outputs, 1), targets
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the order."""
+        return {"order": self.order.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.order.load_state_dict(state["order"])
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "predictor": "rows",
+            "feature_names": self.data.feature_names,
+            "feature_shape": list(self.data.parts["train"][0].shape[1:]),
+            "feature_shift": self.data.shift.tolist(),
+            "feature_scale": self.data.scale.tolist(),
+        }
+
+
+class Classification(Supervised):
+    """Which class: cross-entropy, over all members of an ensemble.
+
+    label_smoothing: probability spread over all classes (arXiv 1512.00567, section 7).
+    """
+
+    headline: ClassVar[str] = "accuracy"
+    higher_is_better: ClassVar[bool] = True
+
+    def __init__(
+        self, model: nn.Module, data: ArrayData, context: Context, *, label_smoothing: Fraction = 0.0
+    ) -> None:
+        super().__init__(model, data, context)
+        self.label_smoothing = label_smoothing
+
+    @classmethod
+    def model_settings(cls, data: ArrayData) -> dict[str, Any]:
+        """As many outputs as classes. Raises UserError for targets without classes."""
+        classes = len(data.class_names)
+        if not classes:
+            raise UserError("has no classes; use the task 'regression'")
+        return {"in_features": data.in_features, "out_features": classes, "num_classes": classes}
+
+    def loss(self, batch: Batch) -> Loss:
+        """Mean cross-entropy over members and samples."""
+        features, targets = batch.data
+        scores = members(self.model(features))  # (M, B, C)
+        repeated = targets if len(scores) == 1 else targets.repeat(len(scores))
+        value = F.cross_entropy(scores.flatten(0, 1), repeated, label_smoothing=self.label_smoothing)
+        right = scores.detach().mean(0).argmax(1) == targets
+        return Loss(value, {"accuracy": right.float().mean()})
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Metrics of the members' mean probability."""
+        predicted = self.predict(split)
+        if predicted is None:
+            return {}
+        probabilities = predicted[0].softmax(2).mean(0)
+        return metrics.classification_metrics(probabilities.cpu().numpy(), predicted[1].cpu().numpy())
+
+    def inference_facts(self) -> dict[str, Any]:
+        """Scaling, and the names of the classes."""
+        return {**self._facts(), "class_names": self.data.class_names}
+
+
+class Regression(Supervised):
+    """How much: mean squared error over all members of an ensemble, of targets scaled to mean 0 and variance 1."""
+
+    headline: ClassVar[str] = "rmse"
+    higher_is_better: ClassVar[bool] = False
+
+    def __init__(self, model: nn.Module, data: ArrayData, context: Context) -> None:
+        super().__init__(model, data, context)
+        shift, scale = fit_scaling(data.parts["train"][1], "standard")
+        self.shift, self.scale = shift.to(context.device), scale.to(context.device)
+
+    @classmethod
+    def model_settings(cls, data: ArrayData) -> dict[str, Any]:
+        """As many outputs as targets."""
+        return {"in_features": data.in_features, "out_features": data.parts["train"][1][0].numel()}
+
+    def loss(self, batch: Batch) -> Loss:
+        """Mean squared error over members, samples and outputs, in units of the targets' variance."""
+        features, targets = batch.data
+        outputs = members(self.model(features)).float()  # (M, B, C)
+        scaled = (targets - self.shift) / self.scale
+        return Loss(F.mse_loss(outputs, scaled.expand_as(outputs)))
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Metrics of the members' mean, in the targets' units."""
+        predicted = self.predict(split)
+        if predicted is None:
+            return {}
+        outputs = predicted[0].mean(0) * self.scale + self.shift
+        return metrics.regression_metrics(outputs.cpu().numpy(), predicted[1].cpu().numpy())
+
+    def inference_facts(self) -> dict[str, Any]:
+        """Scaling of features and targets."""
+        return {**self._facts(), "target_shift": self.shift.tolist(), "target_scale": self.scale.tolist()}
+
+
+def members(outputs: Tensor) -> Tensor:
+    """Outputs as those of an ensemble: (B, C) -> (1, B, C); (M, B, C) stays."""
+    return outputs if outputs.ndim == 3 else outputs.unsqueeze(0)

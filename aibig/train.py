@@ -1,0 +1,151 @@
+"""The command that trains: config -> task -> Trainer.fit -> a folder.
+
+python -m aibig.train --config FILE [--out DIR] [--resume] [section.setting=value ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aibig.config import Config, load_config, parse_overrides
+from aibig.errors import UserError
+from aibig.registry import SECTIONS
+from aibig.settings import load
+
+if TYPE_CHECKING:
+    from aibig.tasks.base import Task
+    from aibig.training.run_folder import Run
+    from aibig.training.trainer import Result, Trainer
+
+
+def train(
+    config: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> Run:
+    """Train what `config` describes and return the run, with `path` and `result`.
+
+    config: a file, a shipped config's name ("nets/digits") or a mapping of sections. overrides: dotted keys,
+    `{"optimizer.lr": 3e-3}`. out: a new folder, by default the next number under runs/. resume: go on with the run
+    in `out`, by default the newest one of this config; only limits, logging and saving may be changed.
+
+    Raises UserError for whatever is wrong with what was asked, before anything is written.
+    """
+    checked = load_config(config, overrides)
+    from aibig.training import run_folder
+
+    folder = run_folder.find(out, checked.name) if resume else None
+    if folder is not None:
+        run_folder.adopt_choices(checked, folder)
+    trainer, task = build(checked)
+    checked.values["trainer"].update(trainer.settle(task))
+    if trainer.world.is_main:
+        if folder is None:
+            folder = run_folder.create(out, checked.name)
+        run_folder.write_config(folder, checked)
+    folder = trainer.world.share(folder)
+    result = trainer.fit(task, folder, resume=resume)
+    if result.interrupted:
+        return run_folder.Run(folder)
+    if trainer.world.is_main:
+        export(task, trainer, result, folder)
+    trainer.world.wait()
+    return run_folder.Run(folder, run_folder.read_result(folder))
+
+
+def build(config: Config) -> tuple[Trainer, Task]:
+    """The trainer and the task that a checked config describes, before anything is trained or written."""
+    from aibig.training.trainer import Trainer
+
+    with config.blaming("trainer"):
+        trainer = Trainer(
+            config.create("optimizer"), config.create("schedule"), config.values["seed"], **config.section("trainer")
+        )
+    with config.blaming("task"):
+        kind: Any = load(SECTIONS["task"].entry(config.named("task")).target)
+        task: Task = kind.from_config(config, trainer.context)
+        trainer.check(task)
+    return trainer, task
+
+
+def export(task: Task, trainer: Trainer, result: Result, folder: Path) -> None:
+    """Write the model, alone fit for use, and then result.json, the sign that the run is complete."""
+    from aibig.inference.model_folder import save_model
+    from aibig.training.run_folder import write_result
+
+    save_model(task.model, folder / "model", task.inference_facts())
+    progress = result.progress
+    unit, count = next(iter(progress.counts.items()), ("steps", progress.step))
+    write_result(
+        folder,
+        {
+            "metrics": result.metrics,
+            "steps": progress.step,
+            **progress.counts,
+            "skipped_steps": progress.skipped,
+            "best_step": progress.best_step,
+            "train_seconds": progress.train_seconds,
+            "throughput": {"value": count / max(progress.train_seconds, 1e-9), "unit": f"{unit}/s"},
+            "parameters": sum(one.numel() for one in task.model.parameters()),
+            "device": str(trainer.device),
+            "precision": trainer.precision,
+        },
+    )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 if interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="aibig.train",
+        description="Train a model from a config file.",
+        epilog="example: python -m aibig.train --config nets/digits optimizer.lr=3e-3 model.hidden=256",
+    )
+    parser.add_argument("--config", metavar="FILE", help="a YAML file, or a shipped config's name (nets/digits)")
+    parser.add_argument("--out", metavar="DIR", help="folder of the run (default: the next number under runs/)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or the newest one")
+    parser.add_argument("overrides", nargs="*", metavar="section.setting=value", help="settings that go first")
+    chosen = parser.parse_args(words)
+    try:
+        source = chosen.config
+        if source is None:
+            if not (chosen.resume and chosen.out):
+                raise UserError("command line: --config FILE is missing (try --config nets/digits)")
+            source = Path(chosen.out) / "config.yaml"
+        run = train(source, parse_overrides(chosen.overrides), out=chosen.out, resume=chosen.resume)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return report(run)
+
+
+def report(run: Run) -> int:
+    """Say what came of a run, on standard output."""
+    if run.result is None:
+        again = f"python -m aibig.train --resume --out {run.path}"
+        print(f"interrupted; everything so far is kept; go on with: {again}")
+        return 130
+    result = run.result
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in result["metrics"].items()) or "none"
+    throughput = f"{result['throughput']['value']:,.0f} {result['throughput']['unit']}"
+    print(f"test: {metrics}")
+    print(f"{result['steps']:,} steps in {result['train_seconds']:.1f} s of training ({throughput}); run: {run.path}")
+    return 0
+
+
+class _Callable(types.ModuleType):
+    """Lets `aibig.train(...)` be the function and `aibig.train` the module at once."""
+
+    __call__ = staticmethod(train)
+
+
+sys.modules[__name__].__class__ = _Callable
+
+if __name__ == "__main__":
+    sys.exit(main())

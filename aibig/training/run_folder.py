@@ -1,0 +1,113 @@
+"""The folder of a run: numbered, described, never written into by another run. Knows no task.
+
+    runs/digits-0001/
+      config.yaml     resolved: every default filled in, enough to run again
+      metrics.jsonl   one object a log or evaluation line
+      result.json     what came of it
+      checkpoints/    for resuming
+      model/          for using
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aibig.config import Config, differences, read_yaml
+from aibig.errors import UserError
+from aibig.training.checkpoint import write_text
+
+CONFIG, RESULT = "config.yaml", "result.json"
+CHOSEN_BY_RULE = ("device", "precision", "threads")
+
+
+@dataclass
+class Run:
+    """A run: where it is, and what came of it (the contents of result.json; None while it is unfinished)."""
+
+    path: Path
+    result: dict[str, Any] | None = None
+
+
+def create(out: str | Path | None, name: str) -> Path:
+    """A new folder: `out`, or runs/NAME-0001 with the next free number. Raises UserError if `out` is in use."""
+    if out is not None:
+        folder = Path(out)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder}: is in use; go on with it by --resume, or give another --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    number = 1 + max((_number(one) for one in _numbered(name)), default=0)
+    while True:
+        folder = Path("runs") / f"{name}-{number:04d}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:  # another process was faster
+            number += 1
+
+
+def find(out: str | Path | None, name: str) -> Path:
+    """The folder to resume: `out`, or the newest numbered one of `name`. Raises UserError if there is none."""
+    if out is None:
+        numbered = [one for one in _numbered(name) if (one / CONFIG).is_file()]
+        if not numbered:
+            raise UserError(f"runs/: holds no run of {name!r} to resume; name its folder with --out")
+        return max(numbered, key=_number)
+    if not (Path(out) / CONFIG).is_file():
+        raise UserError(f"{out}: holds no run to resume (no {CONFIG}); leave out --resume to begin one there")
+    return Path(out)
+
+
+def adopt_choices(config: Config, folder: Path) -> None:
+    """Let a config that resumes the run in `folder` have what "auto" came to there; check that it is the same run.
+
+    Raises UserError naming every setting that differs and may not.
+    """
+    before, _ = read_yaml(folder / CONFIG)
+    trainer = config.values["trainer"]
+    for key in CHOSEN_BY_RULE:
+        if trainer[key] == "auto":
+            trainer[key] = before["trainer"][key]
+    for key, value in before["model"].items():  # what the data gave the model
+        if f"model.{key}" not in config.places:
+            config.values["model"][key] = value
+    rows = differences(before, config.plain())
+    if rows:
+        raise UserError(
+            "\n".join(
+                f"{folder / CONFIG}: {key}: the run began with {old!r}, a resume can't change it to {new!r}; "
+                "begin a new run, or leave it as it was"
+                for key, old, new in rows
+            )
+        )
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write the resolved config."""
+    write_text(folder / CONFIG, config.to_yaml())
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> None:
+    """Write result.json."""
+    write_text(folder / RESULT, json.dumps(result, indent=1) + "\n")
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The contents of result.json, None if the run is unfinished."""
+    try:
+        result: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        return result
+    except (OSError, ValueError):
+        return None
+
+
+def _numbered(name: str) -> list[Path]:
+    return [one for one in Path("runs").glob(f"{name}-*") if re.fullmatch(r"\d{4,}", one.name[len(name) + 1 :])]
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])

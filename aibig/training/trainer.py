@@ -1,0 +1,453 @@
+"""One loop for every task. Knows the Task contract, never which task it trains."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from aibig.errors import UserError
+from aibig.seeds import derive_seed
+from aibig.settings import Fraction, PositiveFloat, PositiveInt
+from aibig.tasks.base import Batch, Context, Task
+from aibig.training import checkpoint, optimizer, schedule
+from aibig.training.average import WeightAverage
+from aibig.training.distributed import (
+    World,
+    distribute,
+    load_whole_state,
+    synchronise_gradients,
+    whole_state,
+)
+from aibig.training.generators import generators_state, load_generators_state, seed_generators
+from aibig.training.gradients import GradientStep
+from aibig.training.limits import Limits, Progress, Stopwatch
+from aibig.training.logbook import Logbook
+from aibig.training.precision import autocast, choose_precision, choose_threads
+
+PARTS_OF_A_RUN = 20  # how often a run is evaluated and saved, where nothing else is said
+SKIPPED_IN_A_ROW_MAX = 100  # GradScaler needs about 16 to find its scale; a run that skips more is lost
+
+
+@dataclass
+class Result:
+    """What came of a run. `metrics` are those of the model as it is left, on the test part."""
+
+    metrics: dict[str, float]
+    progress: Progress
+    interrupted: bool = False
+
+
+class Trainer:
+    """Trains any Task: forward, backward, update; every so often log, evaluate, save.
+
+    max_steps (updates), max_epochs, max_samples, max_tokens, max_env_steps, max_minutes (of training): the first
+    that is reached ends the run; schedules run over the counted ones.
+    eval_every, save_every, log_every: in updates. By default a run is evaluated and saved twenty times; beside
+    that it is saved at each best evaluation and every `save_minutes`. keep_last: checkpoints kept beside the best.
+    device: "auto" is CUDA, then MPS, then the CPU. precision, threads: "auto" as `aibig.training.precision` says.
+    accumulate: micro-batches of an update. clip_norm: the gradient's largest norm. ema_decay: evaluate and leave a
+    moving average of the weights. parallel: what several ranks do with the model. deterministic: on CUDA too, only
+    algorithms that repeat exactly.
+
+    Raises UserError if no limit is set or the device is not there.
+    """
+
+    def __init__(
+        self,
+        make_optimizer: optimizer.OptimizerMaker | None = None,
+        learning_rate_factor: schedule.Schedule | None = None,
+        seed: int = 0,
+        *,
+        max_steps: PositiveInt | None = None,
+        max_epochs: PositiveFloat | None = None,
+        max_samples: PositiveInt | None = None,
+        max_tokens: PositiveInt | None = None,
+        max_env_steps: PositiveInt | None = None,
+        max_minutes: PositiveFloat | None = None,
+        eval_every: PositiveInt | None = None,
+        save_every: PositiveInt | None = None,
+        save_minutes: PositiveFloat = 5.0,
+        log_every: PositiveInt = 50,
+        keep_last: PositiveInt = 2,
+        device: str = "auto",
+        precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+        threads: PositiveInt | Literal["auto"] = "auto",
+        accumulate: PositiveInt = 1,
+        clip_norm: PositiveFloat | None = None,
+        ema_decay: Fraction | None = None,
+        compile: bool = False,
+        parallel: Literal["replicate", "fully_shard"] = "replicate",
+        deterministic: bool = False,
+    ) -> None:
+        counted = {"steps": max_steps, "epochs": max_epochs, "samples": max_samples, "tokens": max_tokens}
+        counted["env_steps"] = max_env_steps
+        self.limits = Limits(
+            {name: limit for name, limit in counted.items() if limit is not None},
+            None if max_minutes is None else max_minutes * 60,
+        )
+        self.make_optimizer = make_optimizer or optimizer.adamw()
+        self.learning_rate_factor = learning_rate_factor or schedule.constant()
+        self.limits.check_schedule(self.learning_rate_factor)
+        self.eval_every, self.save_every, self.log_every = eval_every, save_every, log_every
+        self.save_seconds, self.keep_last = save_minutes * 60, keep_last
+        self.precision, self.threads = precision, threads
+        self.accumulate, self.clip_norm, self.ema_decay = accumulate, clip_norm, ema_decay
+        self.compile, self.parallel, self.deterministic = compile, parallel, deterministic
+        self.world = World()
+        self.device = choose_device(device, self.world.local_rank)
+        self.world.join(self.device)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "task", self.world.rank))
+        self.context = Context(
+            self.device, seed, self.world.rank, self.world.size, accumulate, nullcontext, generator
+        )
+        seed_generators(derive_seed(seed, "model"))  # the same first weights on every rank
+
+    def fit(self, task: Task, folder: Path | None = None, *, resume: bool = False) -> Result:
+        """Train `task` up to the first limit; leave its model with the best weights, and test those once.
+
+        folder: where checkpoints/ and metrics.jsonl go; without it nothing is written. resume: go on from the
+        newest whole checkpoint there, exactly. Ctrl-C and SIGTERM save, and end with `interrupted`.
+
+        Raises UserError if the task does not count what a limit limits, or its numbers stay not finite.
+        """
+        self._begin(task, folder, resume)
+        with self._listening_to_signals():
+            while not self._is_over():
+                self._update()
+                if self.progress.step % self.log_every == 0:
+                    self._log()
+                if self._is_due(self.eval_every):
+                    self._evaluate()
+                if self._is_due(self.save_every) or self._saving_is_overdue():
+                    self._save()
+        return self._end()
+
+    def _update(self) -> None:
+        """One update: micro-batches, then a step. Nothing in here waits for the device."""
+        progress, task = self.progress, self.task
+        self._fraction_before = fraction = self.limits.fraction_done(progress)
+        factor = self.learning_rate_factor(progress.step, fraction)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        summed = self.accumulate > 1 or self.world.size > 1
+        weight, finite = 0.0, []
+        for micro in range(self.accumulate):
+            batch = self._to_device(task.next_batch())
+            if self.world.size > 1:
+                synchronise_gradients(task.model, micro == self.accumulate - 1)
+            with self.context.autocast():
+                loss = task.loss(batch)
+            value = loss.value * batch.weight if summed else loss.value
+            (value if self.scaler is None else self.scaler.scale(value)).backward()
+            task.after_loss(loss.carry)
+            self.logbook.add({"loss": loss.value, **loss.metrics}, batch.weight)
+            finite.append(loss.value.detach().isfinite())
+            weight += batch.weight
+            for name, count in batch.counts.items():
+                progress.counts[name] = progress.counts.get(name, 0) + count
+        taken, metrics = self.gradient_step.take(
+            finite[0] if len(finite) == 1 else torch.stack(finite).all(), weight if summed else None
+        )
+        self.logbook.add(metrics, 1.0)
+        progress.step += 1
+        if task.updates_per_epoch is not None:
+            progress.epoch = progress.step * self.accumulate / task.updates_per_epoch
+        if taken:
+            task.after_update(progress.step)
+            if self.average is not None:
+                self.average.update(task.model, progress.step)
+        self._watch_skipped(0 if taken else 1)
+        self.logbook.advance()
+
+    def _log(self) -> None:
+        means, seconds = self.logbook.means(), self.stopwatch.seconds()
+        skipped = round(means.pop("skipped", 0.0) * self.log_every)
+        self.progress.skipped += skipped
+        if skipped:
+            self.logbook.say(
+                f"step {self.progress.step}: {skipped} of the last {self.log_every} updates were skipped, "
+                "since their loss or gradient was not finite"
+            )
+        if self.device.type != "cpu":  # only now does the host know
+            self._watch_skipped(skipped if skipped == self.log_every else 0)
+        counts_before, seconds_before = self._at_last_log
+        self._at_last_log = dict(self.progress.counts), seconds
+        rates = {
+            f"{name}_per_second": (count - counts_before.get(name, 0)) / max(seconds - seconds_before, 1e-9)
+            for name, count in self.progress.counts.items()
+        }
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        line = {**self.progress.position(), **means, "lr": learning_rate, "skipped": skipped}
+        self.logbook.write({"kind": "train", **line, "seconds": seconds, **rates})
+        self.logbook.show({name: means[name] for name in ("loss", self.task.headline) if name in means} | rates)
+
+    def _evaluate(self, saving: bool = True) -> None:
+        with self.stopwatch.paused(), self._averaged():
+            metrics = self.task.evaluate("validation")
+        if not metrics:
+            return
+        self.logbook.write({"kind": "validation", **self.progress.position(), **metrics})
+        score, best = metrics[self.task.headline], self.progress.best_score
+        better = best is None or (score > best if self.task.higher_is_better else score < best)
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        self.logbook.note(f"step {self.progress.step}: validation {shown}{' (best)' if better else ''}")
+        if better:
+            self.progress.best_score, self.progress.best_step = score, self.progress.step
+            self._best_weights = None if saving and self._save() else self._copy_of_weights()
+
+    def _save(self) -> bool:
+        """Write a checkpoint. If that fails, a full disk say, tell the user, keep the last one and go on."""
+        if self.folder is None:
+            return False
+        if self._saved_step == self.progress.step and self._best_of.get(self._saved_step) == self.progress.best_step:
+            return True
+        with self.stopwatch.paused():
+            self.progress.train_seconds = self.stopwatch.seconds()
+            if self.progress.best_step is not None:
+                self._best_of[self.progress.step] = self.progress.best_step
+            self.logbook.flush()
+            failure = checkpoint.try_to_write(self.folder, self.progress.step, self._state(), self.world)
+            kept = checkpoint.steps(self.folder)[-self.keep_last :]
+            if failure is not None:
+                last = f"the last whole one is of step {kept[-1]}" if kept else "there is none yet"
+                self.logbook.say(
+                    f"{self.folder}: the checkpoint of step {self.progress.step} could not be written ({failure}); "
+                    f"free some space; {last}; training goes on"
+                )
+                return False
+            self._saved_step, self._saved_at = self.progress.step, time.monotonic()
+            if self.world.is_main:
+                checkpoint.prune(self.folder, {*kept, *(self._best_of.get(one, one) for one in kept)})
+        return True
+
+    def _end(self) -> Result:
+        """Save; unless the user stopped the run, take the best weights and test them.
+
+        Saved before the last evaluation, so that a run that is resumed with a longer limit never had it.
+        """
+        interrupted = self.world.any(self._signal is not None) and not self._limit_is_reached()
+        self._save()
+        if not interrupted and not self._is_due(self.eval_every):
+            self._evaluate(saving=False)
+        self.progress.train_seconds = self.stopwatch.seconds()
+        self.progress.skipped += round(sum(self.logbook.values("skipped")))
+        metrics: dict[str, float] = {}
+        if not interrupted:
+            self._take_best_weights()
+            metrics = self.task.evaluate("test")
+            self.logbook.write({"kind": "test", **self.progress.position(), **metrics})
+        self.logbook.flush()
+        self.logbook.close()
+        return Result(metrics, self.progress, interrupted)
+
+    # ---------------------------------------------------------------- beginning and resuming
+
+    def check(self, task: Task) -> None:
+        """Raise UserError if a limit counts what `task` does not."""
+        self.limits.check_counts({"steps", *task.counts, *(["epochs"] if task.updates_per_epoch else [])})
+
+    def settle(self, task: Task) -> dict[str, Any]:
+        """What "auto" comes to for `task`, to be written down with the run: device, precision, threads."""
+        self.precision = choose_precision(self.precision, self.device, task.model)
+        self.threads = choose_threads(self.threads, self.device, task.model)
+        return {"device": self.device.type, "precision": self.precision, "threads": self.threads}
+
+    def _begin(self, task: Task, folder: Path | None, resume: bool) -> None:
+        self.task = task
+        self.check(task)
+        self.settle(task)
+        assert isinstance(self.threads, int)
+        torch.set_num_threads(self.threads)
+        torch.use_deterministic_algorithms(self.deterministic)
+        self.context.autocast = autocast(self.precision, self.device)
+        self.folder = None if folder is None else Path(folder) / "checkpoints"
+        self.average = None if self.ema_decay is None else WeightAverage(task.model, self.ema_decay)
+        for module in self._modules().values():  # copies are made by now: shard them all alike
+            module.to(self.device)
+            if self.world.size > 1:
+                distribute(module, self.parallel)
+            if self.compile:
+                module.compile()
+        self.optimizer = self.make_optimizer(task.model)
+        for group in self.optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        parameters = [one for group in self.optimizer.param_groups for one in group["params"]]
+        self.scaler = torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
+        self.gradient_step = GradientStep(
+            self.optimizer, parameters, self.world, self.device, self.scaler, self.clip_norm
+        )
+        self.progress = Progress()
+        self.logbook = Logbook(self.world, folder)
+        self._best_of: dict[int, int] = {}  # step of a checkpoint -> step of the best model by then
+        self._best_weights: dict[str, Tensor] | None = None  # only while they are in no checkpoint
+        self._saved_step, self._saved_at = -1, time.monotonic()
+        self._skipped_in_a_row, self._fraction_before = 0, 0.0
+        self._signal: int | None = None
+        seed_generators(derive_seed(self.context.seed, "training", self.world.rank))
+        if resume:
+            self._resume()
+        self._at_last_log = dict(self.progress.counts), self.progress.train_seconds
+        self.stopwatch = Stopwatch(self.device, self.progress.train_seconds)
+        steps = self.limits.counts.get("steps")
+        self.logbook.show_bar(self.progress.step, None if steps is None else int(steps))
+
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        """What is placed, sharded, compiled and saved."""
+        modules = {"model": self.task.model, **self.task.followers}
+        return modules if self.average is None else {**modules, "average": self.average.module}
+
+    def _state(self) -> dict[str, Any]:
+        """The state by file: what all ranks share, written by the main one, and this rank's own."""
+        shared = {
+            "progress": asdict(self.progress),
+            "best_of": self._best_of,
+            "modules": {name: whole_state(module) for name, module in self._modules().items()},
+            "optimizer": whole_state(self.task.model, self.optimizer),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "ranks": self.world.size,
+        }
+        own = {
+            "task": self.task.state_dict(),
+            "logbook": self.logbook.state_dict(),
+            "generators": generators_state(self.context.generator),
+        }
+        return {"shared": shared, f"rank-{self.world.rank}": own}
+
+    def _resume(self) -> None:
+        assert self.folder is not None, "only a run with a folder can be resumed"
+        path = self.world.share(checkpoint.newest_whole(self.folder, self.logbook.say) if self.world.is_main else None)
+        if path is None:
+            self.logbook.say(f"{self.folder}: no whole checkpoint yet; starting from the beginning")
+            self.logbook.rewind()
+            return
+        shared = checkpoint.read(path, "shared")
+        if shared["ranks"] != self.world.size:
+            raise UserError(
+                f"{path}: was written by {shared['ranks']} ranks, this run has {self.world.size}; start as many"
+            )
+        own = checkpoint.read(path, f"rank-{self.world.rank}")
+        self.progress = Progress(**shared["progress"])
+        self._best_of = shared["best_of"]
+        for name, module in self._modules().items():
+            load_whole_state(module, shared["modules"][name])
+        load_whole_state(self.task.model, shared["optimizer"], self.optimizer)
+        if self.scaler is not None:
+            self.scaler.load_state_dict(shared["scaler"])
+        self.task.load_state_dict(own["task"])
+        self.logbook.load_state_dict(own["logbook"])
+        load_generators_state(self.context.generator, own["generators"])
+        self.logbook.rewind()
+        self._saved_step = self.progress.step
+
+    # ---------------------------------------------------------------- small questions
+
+    def _is_due(self, every: int | None) -> bool:
+        """Whether something falls on this step: every so many updates, or twenty times over the run."""
+        if every is not None:
+            return self.progress.step % every == 0
+        before, now = self._fraction_before, self.limits.fraction_done(self.progress)
+        return int(before * PARTS_OF_A_RUN) < int(now * PARTS_OF_A_RUN)
+
+    def _is_over(self) -> bool:
+        if self.world.size > 1 and self.progress.step % self.log_every:
+            return self.limits.fraction_done(self.progress) >= 1.0  # the rest takes asking the other ranks
+        return self.world.any(self._limit_is_reached() or self._signal is not None)
+
+    def _limit_is_reached(self) -> bool:
+        return self.limits.reached(self.progress, self.stopwatch.seconds())
+
+    def _saving_is_overdue(self) -> bool:
+        overdue = time.monotonic() - self._saved_at > self.save_seconds
+        if self.world.size > 1:
+            return self.progress.step % self.log_every == 0 and self.world.any(overdue)
+        return overdue
+
+    def _watch_skipped(self, skipped: int) -> None:
+        self._skipped_in_a_row = self._skipped_in_a_row + skipped if skipped else 0
+        if self._skipped_in_a_row >= SKIPPED_IN_A_ROW_MAX:
+            kept = "" if self.folder is None else f"; the checkpoints in {self.folder} are kept"
+            raise UserError(
+                f"step {self.progress.step}: {self._skipped_in_a_row} updates in a row had a loss or gradient that "
+                f"is not finite; lower optimizer.lr, set trainer.clip_norm or look at the data{kept}"
+            )
+
+    def _to_device(self, batch: Batch) -> Batch:
+        if self.device.type != "cpu":
+            batch.data = move(batch.data, self.device)
+        return batch
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        with nullcontext() if self.average is None else self.average.in_place_of(self.task.model):
+            yield
+
+    def _copy_of_weights(self) -> dict[str, Tensor]:
+        module = self.task.model if self.average is None else self.average.module
+        return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    def _take_best_weights(self) -> None:
+        """Load the weights of the best evaluation; the last ones if there was none."""
+        which = "model" if self.average is None else "average"
+        weights = self._best_weights
+        if weights is not None:
+            self.task.model.load_state_dict(weights)
+        elif self.progress.best_step in (None, self.progress.step):
+            load_whole_state(self.task.model, whole_state(self._modules()[which]))
+        else:
+            assert self.folder is not None and self.progress.best_step is not None
+            path = checkpoint.path_of(self.folder, self.progress.best_step)
+            load_whole_state(self.task.model, checkpoint.read(path, "shared")["modules"][which])
+
+    @contextmanager
+    def _listening_to_signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the run at the next update's border; a second Ctrl-C ends it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def remember(number: int, frame: object) -> None:
+            if self._signal is not None:
+                raise KeyboardInterrupt
+            self._signal = number
+
+        before = {one: signal.signal(one, remember) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+
+def choose_device(wanted: str, local_rank: int) -> torch.device:
+    """The device that "auto", "cpu", "cuda", "cuda:1" or "mps" means here. Raises UserError if it is not there."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device("cuda", local_rank) if wanted == "cuda" else torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"trainer.device: {wanted!r} can't be used here ({reason}); use 'auto' or 'cpu'") from None
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def move(data: Any, device: torch.device) -> Any:
+    """Tensors, and tuples, lists and mappings of them, on `device`, without waiting."""
+    if isinstance(data, Tensor):
+        return data.to(device, non_blocking=True)
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*(move(one, device) for one in data))
+    if isinstance(data, list | tuple):
+        return type(data)(move(one, device) for one in data)
+    return {key: move(one, device) for key, one in data.items()} if isinstance(data, dict) else data
