@@ -1,0 +1,159 @@
+"""A text as tokens: split, and cut into windows. Knows no model and no loss.
+
+B windows a batch, T tokens a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from aibig.data.order import EpochOrder
+from aibig.data.tokenizer import Tokenizer, make_tokenizer
+from aibig.errors import UserError
+from aibig.seeds import derive_seed
+from aibig.settings import ExistingPath, Fraction, PositiveInt
+
+
+def read_text(*, path: ExistingPath) -> str:
+    """The UTF-8 text of a file. Raises UserError naming the file and the place where it is not."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text (byte {error.start}); convert it to UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+
+
+class TextData:
+    """A text as token numbers in three consecutive parts: train, validation, test.
+
+    source: the text, or a function that returns it. batch_size: windows of a micro-batch over all ranks.
+    context: tokens a window. validation_fraction, test_fraction: of the text's length; the test part is its end,
+    the validation part what precedes that. tokenizer: "characters", "words" or "bpe", the latter two of at most
+    vocab_size tokens. order: "shuffled" windows, each token once an epoch, from another offset in each; or
+    "stream", batch_size readers side by side through the text, each window continuing the one before, for models
+    that carry memory.
+
+    Raises UserError if the text is too short.
+    """
+
+    def __init__(
+        self,
+        source: str | Callable[[], str],
+        *,
+        batch_size: PositiveInt = 32,
+        context: PositiveInt = 64,
+        validation_fraction: Fraction = 0.05,
+        test_fraction: Fraction = 0.1,
+        tokenizer: Literal["characters", "words", "bpe"] = "characters",
+        vocab_size: PositiveInt = 10_000,
+        order: Literal["shuffled", "stream"] = "shuffled",
+    ) -> None:
+        text = source() if callable(source) else source
+        self.batch_size, self.context, self.order = batch_size, context, order
+        self.tokenizer: Tokenizer = make_tokenizer(tokenizer, text, vocab_size)
+        tokens = torch.from_numpy(self.tokenizer.encode(text))
+        train_end = int(len(tokens) * (1.0 - validation_fraction - test_fraction))
+        test_start = int(len(tokens) * (1.0 - test_fraction))
+        parts = {"train": tokens[:train_end], "validation": tokens[train_end:test_start], "test": tokens[test_start:]}
+        self.parts = {name: part for name, part in parts.items() if len(part) > 1}
+        needed = 1 + context * (batch_size + 1)
+        if len(parts["train"]) < needed:
+            raise UserError(
+                f"the text's training part has {len(parts['train'])} tokens, too few for a batch: {batch_size} "
+                f"windows of {context} take {needed}; lower data.batch_size or data.context, or give more text"
+            )
+
+    def to(self, device: torch.device) -> None:
+        """Keep the tokens on `device`."""
+        self.parts = {name: part.to(device) for name, part in self.parts.items()}
+
+    def training_windows(self, seed: int, rank: int, world_size: int) -> ShuffledWindows | StreamWindows:
+        """The windows of the training part, in the order that was asked for."""
+        kind = StreamWindows if self.order == "stream" else ShuffledWindows
+        return kind(self.parts["train"], self.batch_size, self.context, seed, rank, world_size)
+
+    def evaluation_windows(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
+        """All of a part in windows that do not overlap: tokens (N, T), targets (N, T), and the rest, (R + 1,).
+
+        Every token but the first is a target once: those in the windows, and those after the first of the rest.
+        """
+        tokens = self.parts[split]
+        count = (len(tokens) - 1) // self.context
+        end = count * self.context
+        shape = (count, self.context)
+        return tokens[:end].view(shape), tokens[1 : end + 1].view(shape), tokens[end:]
+
+
+class ShuffledWindows:
+    """Windows in a shuffled order; each epoch cuts the text at another offset."""
+
+    continues = False  # whether a batch continues the one before
+
+    def __init__(
+        self, tokens: Tensor, batch_size: int, context: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self._tokens, self._context, self._seed = tokens, context, seed
+        windows = (len(tokens) - context) // context  # whatever the offset, as many fit
+        windows -= windows % batch_size  # every batch is full, so that its shape never changes
+        self.order = EpochOrder(windows, batch_size, seed, rank, world_size)
+        self.batches_per_epoch = self.order.batches_per_epoch
+        self._steps = torch.arange(context, device=tokens.device)
+
+    def next(self) -> tuple[Tensor, Tensor, bool]:
+        """This rank's tokens and targets, (B, T) each, and whether they continue the batch before."""
+        index, _ = self.order.next()
+        starts = index.to(self._tokens.device) * self._context + self._offset()
+        places = starts.unsqueeze(1) + self._steps
+        return self._tokens[places], self._tokens[places + 1], False
+
+    def _offset(self) -> int:
+        return derive_seed(self._seed, "offset", self.order.epoch) % self._context
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in which epoch."""
+        return self.order.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.order.load_state_dict(state)
+
+
+class StreamWindows:
+    """Readers side by side, each through its own stretch of the text, window after window."""
+
+    continues = True
+
+    def __init__(
+        self, tokens: Tensor, batch_size: int, context: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if batch_size % world_size:
+            raise UserError(f"data.batch_size {batch_size} can't be dealt out evenly to {world_size} ranks")
+        self._tokens, self._context, self._seed = tokens, context, seed
+        self.batches_per_epoch = (len(tokens) - context) // batch_size // context
+        stretch = self.batches_per_epoch * context
+        self._starts = torch.arange(batch_size, device=tokens.device)[rank::world_size].unsqueeze(1) * stretch
+        self._steps = torch.arange(context, device=tokens.device)
+        self.epoch, self._batch = 0, 0
+
+    def next(self) -> tuple[Tensor, Tensor, bool]:
+        """This rank's tokens and targets, (B, T) each, and whether they continue the batch before."""
+        if self._batch == self.batches_per_epoch:
+            self.epoch, self._batch = self.epoch + 1, 0
+        offset = derive_seed(self._seed, "offset", self.epoch) % self._context
+        places = self._starts + (offset + self._batch * self._context) + self._steps
+        self._batch += 1
+        return self._tokens[places], self._tokens[places + 1], self._batch > 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in which epoch."""
+        return {"epoch": self.epoch, "batch": self._batch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.epoch, self._batch = state["epoch"], state["batch"]

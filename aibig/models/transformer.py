@@ -1,0 +1,94 @@
+"""A decoder-only Transformer language model. Knows no text: tokens are numbers.
+
+B batch, T time, V vocabulary, C channels.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aibig.errors import UserError
+from aibig.layers.attention import CausalSelfAttention, KeysAndValues, rotary_angles
+from aibig.layers.language_model import LanguageModel
+from aibig.settings import Fraction, PositiveInt
+
+
+class Transformer(LanguageModel):
+    """Embedding - pre-norm blocks - norm - Linear, causal, with rotary positions and no biases.
+
+    vocab_size: V. context: tokens that it is trained on at once; generation keeps to it. width: C, a multiple of
+    twice the heads. layers: blocks. dropout: on the embedding and on what each block adds.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: PositiveInt,
+        context: PositiveInt = 64,
+        width: PositiveInt = 128,
+        layers: PositiveInt = 4,
+        heads: PositiveInt = 4,
+        dropout: Fraction = 0.0,
+    ) -> None:
+        super().__init__()
+        if width % (2 * heads):
+            raise UserError(f"width {width} must be a multiple of twice the heads ({2 * heads})")
+        self.vocab_size, self.context, self.head_width = vocab_size, context, width // heads
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, vocab_size, bias=False)
+        self._initialise()
+
+    def forward(
+        self, tokens: Tensor, lengths: Tensor | None = None, memory: list[KeysAndValues] | None = None
+    ) -> tuple[Tensor, list[KeysAndValues] | None]:
+        """tokens (B, T) -> logits (B, T, V), memory: keys and values of all tokens so far, by block.
+
+        Causal, so padding on the right (beyond `lengths`) never changes what stands before it. Memory is kept
+        only if one was given; with it, all sequences of the batch must be of full length.
+        """
+        past = memory[0][0].shape[2] if memory else 0
+        rotation = rotary_angles(past, tokens.shape[1], self.head_width, tokens.device)
+        hidden = self.dropout(self.embedding(tokens))  # (B, T, C)
+        kept: list[KeysAndValues] = []
+        for number, block in enumerate(self.blocks):
+            hidden, keys_and_values = block(hidden, rotation, memory[number] if memory else None)
+            kept.append(keys_and_values)
+        return self.head(self.norm(hidden)), kept if memory is not None else None
+
+    def start_memory(self) -> list[KeysAndValues]:
+        """No keys and values yet."""
+        return []
+
+    def _initialise(self) -> None:
+        """Normal weights of 0.02; those that add to the residual stream smaller with depth (GPT-2, section 2.3)."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim >= 2:
+                deep = name.endswith(("attention.out.weight", "down.weight"))
+                nn.init.normal_(parameter, std=0.02 / ((2 * len(self.blocks)) ** 0.5 if deep else 1.0))
+
+
+class Block(nn.Module):
+    """Attention, then a feed-forward layer, each on the normalised stream and added to it."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(width)
+        self.attention = CausalSelfAttention(width, heads, dropout)
+        self.feed_forward_norm = nn.RMSNorm(width)
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, hidden: Tensor, rotation: Tensor, past: KeysAndValues | None = None
+    ) -> tuple[Tensor, KeysAndValues]:
+        """(B, T, C) -> (B, T, C), and the block's keys and values."""
+        mixed, keys_and_values = self.attention(self.attention_norm(hidden), rotation, past)
+        hidden = hidden + mixed
+        # Squared ReLU: as good as GELU and cheaper (Primer, arXiv 2109.08668, section 4)
+        raised = F.relu(self.up(self.feed_forward_norm(hidden))).square()
+        return hidden + self.dropout(self.down(raised)), keys_and_values

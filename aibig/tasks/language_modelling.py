@@ -1,0 +1,120 @@
+"""Learning a text: which token comes next. Knows no model by name.
+
+B batch, T time, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aibig import metrics
+from aibig.config import Config
+from aibig.data.text import TextData
+from aibig.inference.modes import evaluating
+from aibig.tasks.base import Batch, Context, Loss, Task
+
+TOKENS_AT_ONCE = 16_384  # of an evaluation
+
+
+class LanguageModelling(Task):
+    """Cross-entropy of the next token; a model's memory is carried from window to window of a stream."""
+
+    counts: ClassVar[tuple[str, ...]] = ("tokens",)
+    headline: ClassVar[str] = "loss"
+    higher_is_better: ClassVar[bool] = False
+
+    def __init__(self, model: nn.Module, data: TextData, context: Context) -> None:
+        self.model, self.data, self.context = model, data, context
+        data.to(context.device)
+        self.windows = data.training_windows(context.seed, context.rank, context.world_size)
+        self.updates_per_epoch = self.windows.batches_per_epoch
+        self.memory: Any = None
+
+    @classmethod
+    def from_config(cls, config: Config, context: Context) -> LanguageModelling:
+        """Build data, model and task from the sections `data`, `model` and `task`."""
+        data: TextData = config.create("data")
+        model = config.create("model", vocab_size=data.tokenizer.vocab_size, context=data.context)
+        return cls(model, data, context, **config.section("task"))
+
+    def next_batch(self) -> Batch:
+        """The next windows: tokens (B, T), targets (B, T), memory of what stood before them, if any."""
+        tokens, targets, continues = self.windows.next()
+        memory = self.memory if continues else None
+        return Batch((tokens, targets, memory), tokens.numel(), {"tokens": tokens.numel() * self.context.world_size})
+
+    def loss(self, batch: Batch) -> Loss:
+        """Mean cross-entropy of the targets, in nats."""
+        tokens, targets, memory = batch.data
+        logits, memory = self.model(tokens, None, memory)
+        value = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return Loss(value, carry=detached(memory) if self.windows.continues else None)
+
+    def after_loss(self, carry: Any) -> None:
+        """Remember."""
+        self.memory = carry
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Loss per token over the whole part, in windows that do not overlap.
+
+        Where training carries memory, so does this: the part is read as one stream of windows side by side,
+        each continuing the one before, from empty memory.
+        """
+        if split not in self.data.parts:
+            return {}
+        tokens, targets, rest = self.data.evaluation_windows(split)
+        total = torch.zeros((), dtype=torch.float64)
+        with evaluating(self.model), self.context.autocast():
+            if self.windows.continues:
+                total += self._stream_loss(tokens, targets, rest)
+            else:
+                at_once = max(1, TOKENS_AT_ONCE // self.data.context)
+                for some, some_targets in zip(tokens.split(at_once), targets.split(at_once), strict=True):
+                    total += self._sum(some, some_targets, None)[0]
+                if len(rest) > 1:
+                    total += self._sum(rest[None, :-1], rest[None, 1:], None)[0]
+        return metrics.language_metrics(total.item(), tokens.numel() + len(rest) - 1)
+
+    def _stream_loss(self, tokens: Tensor, targets: Tensor, rest: Tensor) -> Tensor:
+        """The summed loss of windows read one after the other with one memory."""
+        total, memory = torch.zeros((), dtype=torch.float64), None
+        for some, some_targets in zip(tokens, targets, strict=True):
+            part, memory = self._sum(some[None], some_targets[None], memory)
+            total += part
+        return total + self._sum(rest[None, :-1], rest[None, 1:], memory)[0] if len(rest) > 1 else total
+
+    def _sum(self, tokens: Tensor, targets: Tensor, memory: Any) -> tuple[Tensor, Any]:
+        logits, memory = self.model(tokens, None, memory)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum")
+        return loss.double().cpu(), memory
+
+    def inference_facts(self) -> dict[str, Any]:
+        """The tokenizer and the window."""
+        return {"predictor": "text", "tokenizer": self.data.tokenizer.to_dict(), "context": self.data.context}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the text, and the memory of what stood before it."""
+        return {"windows": self.windows.state_dict(), "memory": self.memory}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.windows.load_state_dict(state["windows"])
+        self.memory = to_device(state["memory"], self.context.device)
+
+
+def detached(memory: Any) -> Any:
+    """Memory (None, a tensor, or tuples and lists of them) that no gradient flows into."""
+    if isinstance(memory, Tensor):
+        return memory.detach()
+    return type(memory)(detached(one) for one in memory) if isinstance(memory, tuple | list) else memory
+
+
+def to_device(memory: Any, device: torch.device) -> Any:
+    """Memory on `device`."""
+    if isinstance(memory, Tensor):
+        return memory.to(device)
+    return type(memory)(to_device(one, device) for one in memory) if isinstance(memory, tuple | list) else memory
