@@ -106,11 +106,13 @@ class Classification(Supervised):
     def loss(self, batch: Batch) -> Loss:
         """Mean cross-entropy over members and samples."""
         features, targets = batch.data
-        scores = members(self.model(features))  # (M, B, C)
-        repeated = targets if len(scores) == 1 else targets.repeat(len(scores))
-        value = F.cross_entropy(scores.flatten(0, 1), repeated, label_smoothing=self.label_smoothing)
-        right = scores.detach().mean(0).argmax(1) == targets
-        return Loss(value, {"accuracy": right.float().mean()})
+        scores = self.model(features)  # (B, C), or (M, B, C)
+        mean = scores.detach()
+        wanted = targets
+        if scores.ndim == 3:
+            mean, wanted, scores = mean.mean(0), targets.repeat(len(scores)), scores.flatten(0, 1)
+        value = F.cross_entropy(scores, wanted, label_smoothing=self.label_smoothing)
+        return Loss(value, {"accuracy": (mean.argmax(1) == targets).float().mean()})
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Metrics of the members' mean probability."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,42 +26,48 @@ class GradientStep:
     scaler: torch.amp.GradScaler | None = None
     clip_norm: float | None = None
 
-    def take(self, loss_is_finite: Tensor, total_weight: float | None) -> tuple[bool, dict[str, Tensor]]:
+    def take(self, loss: Tensor, total_weight: float | None) -> tuple[bool, dict[str, Tensor | float]]:
         """Step. Returns False if the host knows that the step was skipped, and what is to be logged.
 
-        total_weight: this rank's, if the gradients are those of a sum over micro-batches and ranks. Dividing by
-        the weight of all of them then gives exactly the big batch's mean, whatever each part weighed.
+        loss: the sum of the micro-batches' values. total_weight: this rank's, if the gradients are those of a sum
+        over micro-batches and ranks. Dividing by the weight of all of them then gives exactly the big batch's
+        mean, whatever each part weighed.
         """
         gradients = [one.grad for one in self.parameters if one.grad is not None]
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         if total_weight is not None:
-            loss_is_finite = self._divide(gradients, total_weight, loss_is_finite)
-        norm = torch.nn.utils.get_total_norm(gradients)
+            loss = self._divide(gradients, total_weight, loss)
+        norm = full(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
         if self.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
-        norm = full(norm)
-        finite = loss_is_finite & norm.isfinite()
-        taken = self._step_if(finite)
-        self.optimizer.zero_grad()
-        return taken, {"gradient_norm": norm, "skipped": (~finite).float()}
+            torch._foreach_mul_([local(one) for one in gradients], (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        skipped = self._step_if_finite(norm + loss)
+        for one in self.parameters:
+            one.grad = None
+        return skipped != 1.0 or self.device.type != "cpu", {"gradient_norm": norm, "skipped": skipped}
 
-    def _divide(self, gradients: list[Tensor], weight: float, loss_is_finite: Tensor) -> Tensor:
-        """Gradients over the weight of all ranks (theirs arrive averaged); whether every rank's loss is finite."""
-        here = torch.stack([torch.tensor(weight, device=self.device), (~loss_is_finite).float()])
-        total, infinite = self.world.sum(here).unbind()
+    def _divide(self, gradients: list[Tensor], weight: float, loss: Tensor) -> Tensor:
+        """Gradients over the weight of all ranks (theirs arrive averaged). Returns the sum of all ranks' losses."""
+        total, losses = self.world.sum(torch.stack([torch.tensor(weight, device=self.device), loss.float()])).unbind()
         torch._foreach_mul_([local(one) for one in gradients], self.world.size / total)
-        return infinite == 0
+        return losses
 
-    def _step_if(self, finite: Tensor) -> bool:
-        taken = True
+    def _step_if_finite(self, checked: Tensor) -> float | Tensor:
+        """Step unless `checked` is not finite. Returns 1 if skipped, else 0: on an accelerator a tensor."""
         if self.device.type == "cpu":
-            taken = bool(finite)
-        elif self.scaler is None:
-            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
-            self.optimizer.grad_scale = None  # type: ignore[attr-defined]
-        if taken:
-            self.scaler.step(self.optimizer) if self.scaler is not None else self.optimizer.step()
-        if self.scaler is not None:
+            if not math.isfinite(checked.item()):
+                if self.scaler is not None:
+                    self.scaler.update()
+                return 1.0
+            skipped: float | Tensor = 0.0
+        else:
+            skipped = (~checked.isfinite()).float()
+            if self.scaler is None:
+                self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
+                self.optimizer.grad_scale = None  # type: ignore[attr-defined]
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
             self.scaler.update()
-        return taken
+        return skipped

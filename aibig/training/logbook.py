@@ -31,7 +31,7 @@ class Logbook:
     def __init__(self, world: World, folder: Path | None) -> None:
         self._world = world
         self._folder = folder if world.is_main else None
-        self._pending: dict[str, tuple[list[Tensor], list[float]]] = {}  # name -> values, weights
+        self._pending: dict[str, tuple[list[Tensor | float], list[float]]] = {}  # name -> values, weights
         self._bar: tqdm[Any] | None = None
         self._lines = 0
         self._disk_is_full = False
@@ -46,11 +46,13 @@ class Logbook:
         if self._bar is not None:
             self._bar.update()
 
-    def add(self, metrics: Mapping[str, Tensor], weight: float) -> None:
-        """Keep the metrics of a micro-batch: scalar tensors, means over `weight`."""
+    def add(self, metrics: Mapping[str, Tensor | float], weight: float) -> None:
+        """Keep the metrics of a micro-batch: numbers or detached scalar tensors, means over `weight`."""
         for name, value in metrics.items():
-            values, weights = self._pending.setdefault(name, ([], []))
-            values.append(value.detach())
+            if name not in self._pending:
+                self._pending[name] = ([], [])
+            values, weights = self._pending[name]
+            values.append(value)
             weights.append(weight)
 
     def means(self) -> dict[str, float]:
@@ -60,7 +62,7 @@ class Logbook:
         """
         means = {}
         for name, (values, weights) in self._pending.items():
-            column = torch.stack(values).float().cpu().double()
+            column = column_of(values).cpu().double()
             weight = torch.tensor(weights, dtype=torch.float64)
             finite = column.isfinite()
             sums = torch.stack([(column * weight)[finite].sum(), weight[finite].sum()])
@@ -123,7 +125,7 @@ class Logbook:
 
     def state_dict(self) -> dict[str, Any]:
         """The metrics not yet written, and how many lines were."""
-        pending = {name: (torch.stack(values), weights) for name, (values, weights) in self._pending.items()}
+        pending = {name: (column_of(values), weights) for name, (values, weights) in self._pending.items()}
         return {"pending": pending, "lines": self._lines}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -131,6 +133,12 @@ class Logbook:
         pending = state["pending"].items()
         self._pending = {name: (list(values.unbind()), list(weights)) for name, (values, weights) in pending}
         self._lines = state["lines"]
+
+
+def column_of(values: list[Tensor | float]) -> Tensor:
+    """Numbers or scalar tensors, some of them read from a checkpoint, as one float32 tensor (values,)."""
+    device = next((one.device for one in reversed(values) if isinstance(one, Tensor)), torch.device("cpu"))
+    return torch.stack([torch.as_tensor(one, dtype=torch.float32, device=device) for one in values])
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:

@@ -139,7 +139,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         summed = self.accumulate > 1 or self.world.size > 1
-        weight, finite = 0.0, []
+        weight, total = 0.0, None
         for micro in range(self.accumulate):
             batch = self._to_device(task.next_batch())
             if self.world.size > 1:
@@ -149,14 +149,14 @@ class Trainer:
             value = loss.value * batch.weight if summed else loss.value
             (value if self.scaler is None else self.scaler.scale(value)).backward()
             task.after_loss(loss.carry)
-            self.logbook.add({"loss": loss.value, **loss.metrics}, batch.weight)
-            finite.append(loss.value.detach().isfinite())
+            detached = loss.value.detach()
+            self.logbook.add({"loss": detached, **loss.metrics}, batch.weight)
+            total = detached if total is None else total + detached
             weight += batch.weight
             for name, count in batch.counts.items():
                 progress.counts[name] = progress.counts.get(name, 0) + count
-        taken, metrics = self.gradient_step.take(
-            finite[0] if len(finite) == 1 else torch.stack(finite).all(), weight if summed else None
-        )
+        assert total is not None
+        taken, metrics = self.gradient_step.take(total, weight if summed else None)
         self.logbook.add(metrics, 1.0)
         progress.step += 1
         if task.updates_per_epoch is not None:
