@@ -13,13 +13,15 @@ class UserError(ValueError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'lr'?"` for the known names closest to `name`, or an empty string."""
     by_folded = {one.casefold(): one for one in known}
-    close = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.55)
-    close += [one for one in by_folded if one not in close and is_part(name.casefold(), one)]
-    if not close:
-        return ""
-    return f"; did you mean {' or '.join(repr(by_folded[one]) for one in close[:3])}?"
+    word = name.casefold()
+    close = [one for one in by_folded if is_short_for(one, word) or is_short_for(word, one)]
+    close += [one for one in difflib.get_close_matches(word, by_folded, n=3, cutoff=0.55) if one not in close]
+    return f"; did you mean {' or '.join(repr(by_folded[one]) for one in close[:3])}?" if close else ""
 
 
-def is_part(name: str, other: str) -> bool:
-    """Whether one name stands inside the other (`learning_rate_lr` and `lr`)."""
-    return min(len(name), len(other)) >= 2 and (name in other or other in name)
+def is_short_for(short: str, long: str) -> bool:
+    """Whether `short` is how people abbreviate `long`: lr for learning_rate, eps for epsilon."""
+    if not 2 <= len(short) <= 3 or len(long) <= len(short) or short[0] != long[0]:
+        return False
+    letters = iter(long)
+    return all(letter in letters for letter in short)

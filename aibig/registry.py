@@ -45,8 +45,9 @@ class Registry:
     `other_names` then lists.
     """
 
-    def __init__(self, kind: str, table: str, *, positional: bool = False) -> None:
+    def __init__(self, kind: str, table: str, *, positional: bool = False, remembers: bool = False) -> None:
         self.kind = kind
+        self.remembers = remembers  # whether what is made carries, as `registered`, what it can be made again from
         self.positional = positional  # whether positional parameters are settings too
         self._package, _, self._attribute = table.partition(":")
         self._registered: list[Entry] = []
@@ -116,14 +117,15 @@ class Registry:
         """
         entry = self.entry(name)
         checked = self.check(name, settings)
-        if not entry.into:
+        if entry.into:
+            wrapper = read_settings(entry.into)
+            source = partial(load(entry.target), **{k: v for k, v in checked.items() if k not in wrapper})
+            made = load(entry.into)(source, *arguments, **{k: v for k, v in checked.items() if k in wrapper})
+        else:
             made = load(entry.target)(*arguments, **checked)
-            if self.kind == "model":  # what a saved model is made again from
-                made.registered = {"name": name, "settings": self.defaults(name) | checked}
-            return made
-        wrapper = read_settings(entry.into)
-        source = partial(load(entry.target), **{k: v for k, v in checked.items() if k not in wrapper})
-        return load(entry.into)(source, *arguments, **{k: v for k, v in checked.items() if k in wrapper})
+        if self.remembers:
+            made.registered = {"name": name, "settings": self.defaults(name) | checked}
+        return made
 
     def register(self, name: str, **facts: Any) -> Callable[[Made], Made]:
         """A decorator that adds a class or function under `name`; `facts` are those of Entry."""
@@ -181,9 +183,9 @@ def _plugin_rows(attribute: str) -> list[Entry]:
     return rows
 
 
-models = Registry("model", "aibig.models:MODELS", positional=True)
+models = Registry("model", "aibig.models:MODELS", positional=True, remembers=True)
 datasets = Registry("dataset", "aibig.data:DATASETS")
-environments = Registry("environment", "aibig.envs:ENVIRONMENTS", positional=True)
+environments = Registry("environment", "aibig.envs:ENVIRONMENTS", positional=True, remembers=True)
 tasks = Registry("task", "aibig.tasks:TASKS")
 optimizers = Registry("optimizer", "aibig.training:OPTIMIZERS")
 schedules = Registry("schedule", "aibig.training:SCHEDULES")

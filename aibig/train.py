@@ -102,27 +102,32 @@ def export(task: Task, trainer: Trainer, result: Result, folder: Path) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 if interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="aibig.train",
-        description="Train a model from a config file.",
-        epilog="example: python -m aibig.train --config nets/digits optimizer.lr=3e-3 model.hidden=256",
-    )
+    parser = argparse.ArgumentParser(prog="python -m aibig.train", description="Train a model from a config file.")
+    add_arguments(parser)
+    try:
+        return run(parser.parse_args(words))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.epilog = "example: --config nets/digits optimizer.lr=3e-3 model.hidden=256"
     parser.add_argument("--config", metavar="FILE", help="a YAML file, or a shipped config's name (nets/digits)")
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default: the next number under runs/)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or the newest one")
     parser.add_argument("overrides", nargs="*", metavar="section.setting=value", help="settings that go first")
-    chosen = parser.parse_args(words)
-    try:
-        source = chosen.config
-        if source is None:
-            if not (chosen.resume and chosen.out):
-                raise UserError("command line: --config FILE is missing (try --config nets/digits)")
-            source = Path(chosen.out) / "config.yaml"
-        run = train(source, parse_overrides(chosen.overrides), out=chosen.out, resume=chosen.resume)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return report(run)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Train what the arguments say. Returns the exit code."""
+    source = chosen.config
+    if source is None:
+        if not (chosen.resume and chosen.out):
+            raise UserError("command line: --config FILE is missing (try --config nets/digits)")
+        source = Path(chosen.out) / "config.yaml"
+    return report(train(source, parse_overrides(chosen.overrides), out=chosen.out, resume=chosen.resume))
 
 
 def report(run: Run) -> int:

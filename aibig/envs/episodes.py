@@ -16,14 +16,17 @@ MAX_ENVIRONMENTS = 64  # at once
 
 
 def run_episodes(
-    make: Callable[[], gymnasium.Env[Any, Any]], policy: Policy, seeds: Sequence[int]
+    make: Callable[[], gymnasium.Env[Any, Any]], policy: Policy, seeds: Sequence[int], *, at_once: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """One episode for each of `seeds`, many at a time: returns (episodes,) and lengths (episodes,) in env steps."""
+    """One episode for each of `seeds`: returns (episodes,) and lengths (episodes,) in env steps.
+
+    at_once: environments side by side, by default up to 64.
+    """
     returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
     waiting = list(range(len(seeds)))[::-1]
     running: dict[int, gymnasium.Env[Any, Any]] = {}  # episode -> its environment
     latest: dict[int, NDArray[np.float32]] = {}
-    free = [make_env(make) for _ in range(min(len(seeds), MAX_ENVIRONMENTS))]
+    free = [make_env(make) for _ in range(min(len(seeds), at_once or MAX_ENVIRONMENTS))]
     every = list(free)
     while waiting or running:
         while waiting and free:

@@ -42,6 +42,8 @@ class EnvPool:
     Raises UserError for actions that are not Discrete and observations that are not a Box.
     """
 
+    registered: dict[str, Any] | None = None  # name and settings, where the registry made it
+
     def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]], *, count: PositiveInt = 1) -> None:
         self.make, self.count = make, count
         self.envs = [make_env(make) for _ in range(count)]

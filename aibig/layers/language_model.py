@@ -16,6 +16,7 @@ class LanguageModel(nn.Module, ABC):
     """Scores of the next token after each token."""
 
     vocab_size: int
+    context: int | None = None  # tokens that it can look at together; None: any number
 
     @abstractmethod
     def forward(self, tokens: Tensor, lengths: Tensor | None = None, memory: Any = None) -> tuple[Tensor, Any]:

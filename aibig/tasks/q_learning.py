@@ -158,8 +158,7 @@ class QLearning(Task):
 
     def inference_facts(self) -> dict[str, Any]:
         """The environment."""
-        spec = self.pool.envs[0].spec
-        return {"predictor": "player", "env": self.pool.name, "env_settings": dict(spec.kwargs) if spec else {}}
+        return {"predictor": "player", "env": self.pool.registered}
 
     def state_dict(self) -> dict[str, Any]:
         """Environments, replay and counters."""

@@ -131,6 +131,12 @@ class Trainer:
                     self._save()
         return self._end()
 
+    def evaluate(self, task: Task, split: str) -> dict[str, float]:
+        """The metrics of `task`'s model as it is, with this trainer's device, precision and threads."""
+        self._place(task)
+        task.model.to(self.device)
+        return task.evaluate(split)
+
     def _update(self) -> None:
         """One update: micro-batches, then a step. Nothing in here waits for the device."""
         progress, task = self.progress, self.task
@@ -261,14 +267,18 @@ class Trainer:
         self.threads = choose_threads(self.threads, self.device, task.model)
         return {"device": self.device.type, "precision": self.precision, "threads": self.threads}
 
-    def _begin(self, task: Task, folder: Path | None, resume: bool) -> None:
-        self.task = task
-        self.check(task)
+    def _place(self, task: Task) -> None:
+        """Set the process up for `task`: threads, precision, determinism."""
         self.settle(task)
         assert isinstance(self.threads, int)
         torch.set_num_threads(self.threads)
         torch.use_deterministic_algorithms(self.deterministic)
         self.context.autocast = autocast(self.precision, self.device)
+
+    def _begin(self, task: Task, folder: Path | None, resume: bool) -> None:
+        self.task = task
+        self.check(task)
+        self._place(task)
         self.folder = None if folder is None else Path(folder) / "checkpoints"
         self.average = None if self.ema_decay is None else WeightAverage(task.model, self.ema_decay)
         for module in self._modules().values():  # copies are made by now: shard them all alike
