@@ -8,12 +8,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
-from aibig import train as training
 from aibig.errors import UserError
 from aibig.registry import models
+from aibig.train import add_arguments, run
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -37,8 +35,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def train(parser: argparse.ArgumentParser) -> None:
     """train a model from a config file"""
-    training.add_arguments(parser)
-    parser.set_defaults(run=training.run)
+    add_arguments(parser)
+    parser.set_defaults(run=run)
 
 
 def list_models(parser: argparse.ArgumentParser) -> None:

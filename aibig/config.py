@@ -71,7 +71,9 @@ class Config:
             yield
         except UserError as error:
             place = self.places.get(section, self.name)
-            lines = [line if line.startswith(place) else f"{place}: {section}: {line}" for line in error.args[0].split("\n")]
+            lines = [
+                line if line.startswith(place) else f"{place}: {section}: {line}" for line in error.args[0].split("\n")
+            ]
             raise UserError("\n".join(lines)) from error
 
     def to_yaml(self) -> str:
@@ -127,7 +129,7 @@ def parse_overrides(words: Iterable[str]) -> dict[str, Any]:
     overrides = {}
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or "." not in key and key != "seed":
+        if not equals or ("." not in key and key != "seed"):
             raise UserError(f"command line: {word!r}: write section.setting=value, for example optimizer.lr=3e-3")
         try:
             overrides[key] = yaml.load(value, Loader=_Loader)
@@ -222,14 +224,14 @@ def _check(config: Config) -> None:
 def _sections_of(config: Config, blame: Any) -> list[str]:
     """The named sections to check; which of `data` and `env` belong is the task's to say."""
     always = ["model", "task", "optimizer", "schedule"]
-    task = config.values.get("task")
     try:
-        needed = SECTIONS["task"].entry(task["name"]).sections if isinstance(task, dict) else ()
-    except (UserError, KeyError, TypeError):
+        name = config.named("task")
+        needed = SECTIONS["task"].entry(name).sections
+    except (UserError, KeyError, TypeError):  # said where the task itself is checked
         return [*always, *(one for one in ("data", "env") if one in config.values)]
     for section in ("data", "env"):
         if section in config.values and section not in needed:
-            blame(section, f"the task {task['name']!r} has no use for this section")
+            blame(section, f"the task {name!r} has no use for this section")
     return [*always, *needed]
 
 

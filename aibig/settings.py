@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -160,18 +160,14 @@ def _settings_of_object(target: Callable[..., Any], *, positional: bool) -> dict
         hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError):
         hints = {}
-    kinds = {inspect.Parameter.KEYWORD_ONLY}
-    if positional:
-        kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    kinds = [inspect.Parameter.KEYWORD_ONLY, *([inspect.Parameter.POSITIONAL_OR_KEYWORD] if positional else [])]
     parameters = inspect.signature(target).parameters.values()
     return {
-        one.name: Setting(one.name, hints.get(one.name, Any), one.default)
-        for one in parameters
-        if one.kind in kinds
+        one.name: Setting(one.name, hints.get(one.name, Any), one.default) for one in parameters if one.kind in kinds
     }
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parsed_module(module: str) -> ast.Module | None:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):

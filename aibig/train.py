@@ -66,7 +66,10 @@ def build(config: Config) -> tuple[Trainer, Task]:
 
     with config.blaming("trainer"):
         trainer = Trainer(
-            config.create("optimizer"), config.create("schedule"), config.values["seed"], **config.section("trainer")
+            config.create("optimizer"),
+            config.create("schedule"),
+            config.values["seed"],
+            **config.section("trainer"),
         )
     with config.blaming("task"):
         kind: Any = load(SECTIONS["task"].entry(config.named("task")).target)

@@ -6,9 +6,27 @@ ARRAYS = "aibig.data.arrays:ArrayData"
 TEXT = "aibig.data.text:TextData"
 
 DATASETS = [
-    Entry("digits", "aibig.data.bundled:digits", "1,797 handwritten digits, 8x8 (scikit-learn)", "nets", into=ARRAYS),
-    Entry("diabetes", "aibig.data.bundled:diabetes", "442 patients, regression (scikit-learn)", "nets", into=ARRAYS),
+    Entry(
+        "digits",
+        "aibig.data.bundled:digits",
+        "1,797 handwritten digits, 8x8 (scikit-learn)",
+        "nets",
+        into=ARRAYS,
+    ),
+    Entry(
+        "diabetes",
+        "aibig.data.bundled:diabetes",
+        "442 patients, regression (scikit-learn)",
+        "nets",
+        into=ARRAYS,
+    ),
     Entry("text", "aibig.data.text:read_text", "a UTF-8 text file", "language", into=TEXT),
-    Entry("python_docs", "aibig.data.bundled:python_docs", "CPython's help topics, English", "language", into=TEXT),
+    Entry(
+        "python_docs",
+        "aibig.data.bundled:python_docs",
+        "CPython's help topics, English",
+        "language",
+        into=TEXT,
+    ),
     Entry("replay", "aibig.data.replay:Replay", "transitions, drawn uniformly from the latest", "dqn"),
 ]

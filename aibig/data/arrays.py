@@ -86,9 +86,7 @@ class ArrayData:
         return features.index_select(0, index), targets.index_select(0, index)
 
 
-def split_rows(
-    arrays: Arrays, validation_fraction: float, test_fraction: float, split_seed: int
-) -> dict[str, Tensor]:
+def split_rows(arrays: Arrays, validation_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Tensor]:
     """Row numbers of train, validation and test; where there are classes, each part has its share of each."""
     from sklearn.model_selection import train_test_split
 

@@ -34,7 +34,11 @@ class Replay:
     """
 
     def __init__(
-        self, observation_shape: tuple[int, ...], *, batch_size: PositiveInt = 64, capacity: PositiveInt = 50_000
+        self,
+        observation_shape: tuple[int, ...],
+        *,
+        batch_size: PositiveInt = 64,
+        capacity: PositiveInt = 50_000,
     ) -> None:
         self.batch_size, self.capacity = batch_size, capacity
         self._shape, self._numbers = observation_shape, math.prod(observation_shape)

@@ -60,7 +60,11 @@ class TextData:
         tokens = torch.from_numpy(self.tokenizer.encode(text))
         train_end = int(len(tokens) * (1.0 - validation_fraction - test_fraction))
         test_start = int(len(tokens) * (1.0 - test_fraction))
-        parts = {"train": tokens[:train_end], "validation": tokens[train_end:test_start], "test": tokens[test_start:]}
+        parts = {
+            "train": tokens[:train_end],
+            "validation": tokens[train_end:test_start],
+            "test": tokens[test_start:],
+        }
         self.parts = {name: part for name, part in parts.items() if len(part) > 1}
         needed = 1 + context * (batch_size + 1)
         if len(parts["train"]) < needed:

@@ -106,7 +106,7 @@ def make_tokenizer(kind: str, text: str, vocab_size: int) -> Tokenizer:
     from tokenizers import Tokenizer as Library
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
-    settings = {"vocab_size": vocab_size, "show_progress": False}
+    settings: dict[str, Any] = {"vocab_size": vocab_size, "show_progress": False}
     if kind == "words":
         library = Library(models.WordLevel(unk_token=UNKNOWN))
         library.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -16,7 +16,11 @@ MAX_ENVIRONMENTS = 64  # at once
 
 
 def run_episodes(
-    make: Callable[[], gymnasium.Env[Any, Any]], policy: Policy, seeds: Sequence[int], *, at_once: int | None = None
+    make: Callable[[], gymnasium.Env[Any, Any]],
+    policy: Policy,
+    seeds: Sequence[int],
+    *,
+    at_once: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """One episode for each of `seeds`: returns (episodes,) and lengths (episodes,) in env steps.
 

@@ -73,11 +73,11 @@ class EnvPool:
         following = after
         if terminated.any() or truncated.any():
             following = after.copy()
-            for index in np.flatnonzero(terminated | truncated):
+            for index in np.flatnonzero(terminated | truncated).tolist():
                 finished.append((self._returns[index], len(self._actions[index])))
                 self._episodes[index] += 1
                 self._actions[index], self._returns[index] = [], 0.0
-                following[index] = self._reset(int(index))
+                following[index] = self._reset(index)
         self.observation = following
         if not (np.isfinite(reward).all() and np.isfinite(after).all()):
             index = int(np.flatnonzero(~np.isfinite(reward) | ~np.isfinite(after.reshape(self.count, -1)).all(1))[0])

@@ -57,7 +57,7 @@ class TextGenerator:
         memory, fed, shown = self.model.start_memory(), 0, ""
         for _ in range(max_tokens):
             limit = self.model.context
-            if limit is not None and len(tokens) > limit and fed == 0 or limit is not None and fed + 1 > limit:
+            if (limit is not None and len(tokens) > limit and fed == 0) or (limit is not None and fed + 1 > limit):
                 memory, fed = self.model.start_memory(), 0  # read the latest half again, and go on from there
                 new = tokens[-max(1, limit // 2) :]
             else:

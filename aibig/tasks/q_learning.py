@@ -22,6 +22,7 @@ from aibig.envs.episodes import run_episodes
 from aibig.envs.pool import EnvPool
 from aibig.inference.modes import evaluating
 from aibig.inference.policy import greedy_actions
+from aibig.layers.follow import follow
 from aibig.seeds import derive_seed
 from aibig.settings import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from aibig.tasks.base import Batch, Context, Loss, Task
@@ -141,11 +142,7 @@ class QLearning(Task):
     def after_update(self, step: int) -> None:
         """Every so often the follower becomes the model's copy."""
         if step % self.follower_every == 0:
-            with torch.no_grad():
-                for own, other in zip(self.follower.parameters(), self.model.parameters(), strict=True):
-                    own.copy_(other)
-                for own, other in zip(self.follower.buffers(), self.model.buffers(), strict=True):
-                    own.copy_(other)
+            follow(self.follower, self.model)
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Greedy episodes on seeds that depend on the split, so that the best model is not chosen on the test's."""

@@ -89,9 +89,7 @@ class Classification(Supervised):
     headline: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
 
-    def __init__(
-        self, model: nn.Module, data: ArrayData, context: Context, *, label_smoothing: Fraction = 0.0
-    ) -> None:
+    def __init__(self, model: nn.Module, data: ArrayData, context: Context, *, label_smoothing: Fraction = 0.0) -> None:
         super().__init__(model, data, context)
         self.label_smoothing = label_smoothing
 

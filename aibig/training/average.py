@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from aibig.training.distributed import follow
+from aibig.layers.follow import follow
 
 
 class WeightAverage:

@@ -6,7 +6,6 @@ Models are changed in place (`replicate`, `fully_shard`), so that a task keeps c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -106,9 +105,7 @@ def whole_state(module: nn.Module, optimizer: torch.optim.Optimizer | None = Non
     return sharded.get_optimizer_state_dict(module, optimizer, options=options)
 
 
-def load_whole_state(
-    module: nn.Module, state: dict[str, Any], optimizer: torch.optim.Optimizer | None = None
-) -> None:
+def load_whole_state(module: nn.Module, state: dict[str, Any], optimizer: torch.optim.Optimizer | None = None) -> None:
     """Put what `whole_state` gave back, on every rank."""
     if not is_sharded(module):
         (optimizer or module).load_state_dict(state)
@@ -120,19 +117,3 @@ def load_whole_state(
         sharded.set_model_state_dict(module, state, options=options)
     else:
         sharded.set_optimizer_state_dict(module, optimizer, state, options=options)
-
-
-def follow(follower: nn.Module, model: nn.Module, fraction: float = 1.0) -> None:
-    """Move `follower` by `fraction` of the way to `model`; buffers are copied. Both plain, or sharded alike."""
-    with torch.no_grad():
-        ours, theirs = _tensors(follower.parameters()), _tensors(model.parameters())
-        if fraction == 1.0:
-            torch._foreach_copy_(ours, theirs)
-        else:
-            torch._foreach_lerp_(ours, theirs, fraction)
-        for own, other in zip(follower.buffers(), model.buffers(), strict=True):
-            own.copy_(other)
-
-
-def _tensors(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
-    return [one.detach() for one in parameters]

@@ -44,7 +44,8 @@ class GradientStep:
         skipped = self._step_if_finite(norm + loss)
         for one in self.parameters:
             one.grad = None
-        return skipped != 1.0 or self.device.type != "cpu", {"gradient_norm": norm, "skipped": skipped}
+        known_to_be_skipped = isinstance(skipped, float) and skipped == 1.0
+        return not known_to_be_skipped, {"gradient_norm": norm, "skipped": skipped}
 
     def _divide(self, gradients: list[Tensor], weight: float, loss: Tensor) -> Tensor:
         """Gradients over the weight of all ranks (theirs arrive averaged). Returns the sum of all ranks' losses."""

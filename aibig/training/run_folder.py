@@ -1,11 +1,11 @@
 """The folder of a run: numbered, described, never written into by another run. Knows no task.
 
-    runs/digits-0001/
-      config.yaml     resolved: every default filled in, enough to run again
-      metrics.jsonl   one object a log or evaluation line
-      result.json     what came of it
-      checkpoints/    for resuming
-      model/          for using
+runs/digits-0001/
+  config.yaml     resolved: every default filled in, enough to run again
+  metrics.jsonl   one object a log or evaluation line
+  result.json     what came of it
+  checkpoints/    for resuming
+  model/          for using
 """
 
 from __future__ import annotations

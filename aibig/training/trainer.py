@@ -61,6 +61,11 @@ class Trainer:
     Raises UserError if no limit is set or the device is not there.
     """
 
+    task: Task  # these four from the beginning of `fit`
+    progress: Progress
+    stopwatch: Stopwatch
+    logbook: Logbook
+
     def __init__(
         self,
         make_optimizer: optimizer.OptimizerMaker | None = None,
@@ -99,16 +104,19 @@ class Trainer:
         self.limits.check_schedule(self.learning_rate_factor)
         self.eval_every, self.save_every, self.log_every = eval_every, save_every, log_every
         self.save_seconds, self.keep_last = save_minutes * 60, keep_last
-        self.precision, self.threads = precision, threads
+        self.precision: str = precision
+        self.threads: int | str = threads
         self.accumulate, self.clip_norm, self.ema_decay = accumulate, clip_norm, ema_decay
+        self._at_last_log: tuple[dict[str, int], float] = {}, 0.0
+        self._saved_step, self._saved_at = -1, time.monotonic()
+        self._best_of: dict[int, int] = {}  # step of a checkpoint -> step of the best model by then
+        self._best_weights: dict[str, Tensor] | None = None  # only while they are in no checkpoint
         self.compile, self.parallel, self.deterministic = compile, parallel, deterministic
         self.world = World()
         self.device = choose_device(device, self.world.local_rank)
         self.world.join(self.device)
         generator = torch.Generator().manual_seed(derive_seed(seed, "task", self.world.rank))
-        self.context = Context(
-            self.device, seed, self.world.rank, self.world.size, accumulate, nullcontext, generator
-        )
+        self.context = Context(self.device, seed, self.world.rank, self.world.size, accumulate, nullcontext, generator)
         seed_generators(derive_seed(seed, "model"))  # the same first weights on every rank
 
     def fit(self, task: Task, folder: Path | None = None, *, resume: bool = False) -> Result:
@@ -297,8 +305,7 @@ class Trainer:
         )
         self.progress = Progress()
         self.logbook = Logbook(self.world, folder)
-        self._best_of: dict[int, int] = {}  # step of a checkpoint -> step of the best model by then
-        self._best_weights: dict[str, Tensor] | None = None  # only while they are in no checkpoint
+        self._best_of, self._best_weights = {}, None
         self._saved_step, self._saved_at = -1, time.monotonic()
         self._skipped_in_a_row, self._fraction_before = 0, 0.0
         self._signal: int | None = None
