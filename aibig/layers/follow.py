@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @torch.no_grad()
@@ -12,7 +12,8 @@ def follow(follower: nn.Module, model: nn.Module, fraction: float = 1.0) -> None
 
     Both plain, or sharded alike.
     """
-    ours, theirs = list(follower.parameters()), list(model.parameters())
+    ours: list[Tensor] = list(follower.parameters())
+    theirs: list[Tensor] = list(model.parameters())
     if fraction == 1.0:
         torch._foreach_copy_(ours, theirs)
     else:

@@ -1,0 +1,141 @@
+"""A run stopped anywhere and resumed is the run that was never stopped, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families import FAMILIES, NETS
+from safetensors.torch import load_file
+
+import aibig
+from aibig.training.checkpoint import newest_whole, read
+
+TIMES = ("seconds", "_per_second")  # what may differ between two runs
+
+
+def train_in_two_parts(config: dict[str, Any], stop_at: int, folder: Path) -> None:
+    """Stop as Ctrl-C does after update `stop_at`, then resume."""
+    from aibig.training.trainer import Trainer
+
+    after = Trainer._update
+
+    def update_then_signal(self: Trainer) -> None:
+        after(self)
+        if self.progress.step == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_update", update_then_signal)
+        stopped = aibig.train(config, out=folder)
+    assert stopped.result is None and not (folder / "result.json").exists()
+    assert aibig.train(config, out=folder, resume=True).result is not None
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Same weights, same log but for times, same result, same final state of everything."""
+    weights, others = (load_file(folder / "model" / "weights.safetensors") for folder in (one, other))
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert lines(one) == lines(other)
+    results = [json.loads((folder / "result.json").read_text())["metrics"] for folder in (one, other)]
+    assert results[0] == results[1]
+    states = [newest_whole(folder / "checkpoints", print) for folder in (one, other)]
+    assert states[0] is not None and states[1] is not None and states[0].name == states[1].name
+    for name in ("shared", "rank-0"):
+        assert_equal(read(states[0], name), read(states[1], name), name)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what depends on the clock."""
+    read_lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.endswith(TIMES)} for line in read_lines]
+
+
+def assert_equal(one: Any, other: Any, where: str) -> None:
+    """Nested tensors and plain values, bit for bit; times, and what other checkpoints there are, aside."""
+    if where.endswith(("seconds", "best_of")):
+        return
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_equal(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for number, (left, right) in enumerate(zip(one, other, strict=True)):
+            assert_equal(left, right, f"{where}.{number}")
+    else:
+        assert one == other, where
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_stopping_and_resuming_changes_nothing(family: str, precision: str, tmp_path: Path) -> None:
+    config = {**FAMILIES[family], "trainer": {**FAMILIES[family]["trainer"], "precision": precision}}
+    aibig.train(config, out=tmp_path / "whole")
+    train_in_two_parts(config, 37, tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("family", ["nets", "transformer"])
+def test_fp16_with_gradient_scaler_resumes_exactly(family: str, tmp_path: Path) -> None:
+    config = {**FAMILIES[family], "trainer": {**FAMILIES[family]["trainer"], "precision": "fp16"}}
+    aibig.train(config, out=tmp_path / "whole")
+    train_in_two_parts(config, 37, tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_resuming_on_cuda_is_exact_when_deterministic(
+    family: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    extra = {"precision": precision, "deterministic": True, "device": "cuda"}
+    config = {**FAMILIES[family], "trainer": {**FAMILIES[family]["trainer"], **extra}}
+    aibig.train(config, out=tmp_path / "whole")
+    train_in_two_parts(config, 37, tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_longer_limit_is_the_longer_run(tmp_path: Path) -> None:
+    constant = {**NETS, "schedule": {"name": "constant"}}
+    aibig.train(constant, out=tmp_path / "whole")
+    aibig.train(constant, {"trainer.max_steps": 33}, out=tmp_path / "parts")
+    aibig.train(constant, out=tmp_path / "parts", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_kill_minus_9_loses_only_what_follows_the_last_checkpoint(tmp_path: Path) -> None:
+    settings = ["trainer.max_steps=1500", "trainer.save_every=50", "trainer.log_every=10", "trainer.eval_every=500"]
+    command = [sys.executable, "-m", "aibig.train", "--config", "nets/digits", "trainer.max_epochs=null", *settings]
+    process = subprocess.Popen([*command, "--out", "killed"], cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("killed/checkpoints/step-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    subprocess.run([*command, "--out", "killed", "--resume"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([*command, "--out", "whole"], cwd=tmp_path, check=True, capture_output=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [({"optimizer.lr": 1e-4}, "optimizer.lr"), ({"seed": 3}, "seed"), ({"model.hidden": 32}, "model.hidden")],
+)
+def test_resuming_as_another_run_is_refused(change: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+    aibig.train(NETS, {"trainer.max_steps": 5}, out=tmp_path / "run")
+    with pytest.raises(aibig.UserError, match=complaint):
+        aibig.train(NETS, change, out=tmp_path / "run", resume=True)
