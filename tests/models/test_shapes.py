@@ -1,0 +1,124 @@
+"""The smallest member of each family is exactly what it is said to be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import aibig
+
+
+def layers(model: nn.Module) -> list[str]:
+    return [repr(one) for one in model.modules() if not list(one.children())]
+
+
+def test_net_is_linear_relu_linear() -> None:
+    assert layers(aibig.create_model("net")) == [
+        "Linear(in_features=10, out_features=5, bias=True)",
+        "ReLU()",
+        "Linear(in_features=5, out_features=1, bias=True)",
+    ]
+    deep = aibig.create_model("net", in_features=4, hidden=[8, 6], out_features=3)
+    assert [one.out_features for one in deep.modules() if isinstance(one, nn.Linear)] == [8, 6, 3]
+
+
+def test_net_computes_its_formula() -> None:
+    model = aibig.create_model("net", in_features=3, hidden=4, out_features=2).double()
+    first, last = model.hidden_layers[0], model.head
+    inputs = torch.randn(5, 3, dtype=torch.float64)
+    expected = (inputs @ first.weight.T + first.bias).clamp(min=0) @ last.weight.T + last.bias
+    torch.testing.assert_close(model(inputs), expected)
+
+
+def test_dqn_is_linear_relu_linear() -> None:
+    assert layers(aibig.create_model("dqn")) == [
+        "Linear(in_features=4, out_features=16, bias=True)",
+        "ReLU()",
+        "Linear(in_features=16, out_features=4, bias=True)",
+    ]
+
+
+def test_lstm_is_embedding_lstm_linear() -> None:
+    model = aibig.create_model("lstm", vocab_size=30)
+    assert repr(model.embedding) == "Embedding(30, 50)"
+    assert repr(model.lstm) == "LSTM(50, 128, num_layers=2, batch_first=True)"
+    assert repr(model.head) == "Linear(in_features=128, out_features=30, bias=True)"
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_padding_never_changes_a_result(name: str) -> None:
+    torch.manual_seed(0)
+    model = aibig.create_model(name, vocab_size=20).eval()
+    tokens, lengths = torch.randint(20, (3, 9)), torch.tensor([9, 4, 1])
+    other = tokens.clone()
+    for row, length in enumerate(lengths):
+        other[row, length:] = torch.randint(20, (9 - int(length),))
+    ours = model.next_token_probabilities(tokens, lengths)
+    torch.testing.assert_close(ours, model.next_token_probabilities(other, lengths))
+    torch.testing.assert_close(ours.sum(1), torch.ones(3))
+    for row, length in enumerate(lengths):
+        alone = model.next_token_probabilities(tokens[row : row + 1, : int(length)])
+        torch.testing.assert_close(ours[row : row + 1], alone)
+
+
+def test_lstm_memory_after_lengths_is_that_of_the_true_end() -> None:
+    torch.manual_seed(0)
+    model = aibig.create_model("lstm", vocab_size=20)
+    tokens = torch.randint(20, (2, 6))
+    _, (hidden, cell) = model(tokens, torch.tensor([6, 3]))
+    _, (alone, alone_cell) = model(tokens[1:, :3])
+    torch.testing.assert_close(hidden[:, 1:], alone)
+    torch.testing.assert_close(cell[:, 1:], alone_cell)
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_memory_carries_what_was_read(name: str) -> None:
+    torch.manual_seed(0)
+    model = aibig.create_model(name, vocab_size=20).eval()
+    tokens = torch.randint(20, (2, 12))
+    whole, _ = model(tokens)
+    first, memory = model(tokens[:, :5], None, model.start_memory())
+    second, memory = model(tokens[:, 5:6], None, memory)
+    third, _ = model(tokens[:, 6:], None, memory)
+    torch.testing.assert_close(torch.cat([first, second, third], 1), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_transformer_sees_no_future_and_knows_positions() -> None:
+    torch.manual_seed(0)
+    model = aibig.create_model("transformer", vocab_size=20).eval()
+    tokens = torch.randint(20, (1, 8))
+    changed = tokens.clone()
+    changed[0, 5] = (tokens[0, 5] + 1) % 20
+    before, after = model(tokens)[0], model(changed)[0]
+    torch.testing.assert_close(before[:, :5], after[:, :5])
+    assert not torch.allclose(before[:, 5:], after[:, 5:])
+    swapped = tokens[:, [1, 0, *range(2, 8)]]
+    assert not torch.allclose(model(swapped)[0][:, -1], before[:, -1])
+
+
+def test_attention_is_softmax_of_scaled_products() -> None:
+    from aibig.layers.attention import CausalSelfAttention, rotary_angles, rotate
+
+    torch.manual_seed(0)
+    attention = CausalSelfAttention(8, 2).double()
+    inputs = torch.randn(1, 5, 8, dtype=torch.float64)
+    rotation = rotary_angles(0, 5, 4, inputs.device)
+    q, k, v = attention.queries_keys_values(inputs).view(5, 3, 2, 4).unbind(1)  # (T, N, D) each
+    mixed = torch.zeros(5, 2, 4, dtype=torch.float64)
+    for head in range(2):
+        queries, keys = (rotate(one[None, None, :, head], rotation)[0, 0] for one in (q, k))
+        for time in range(5):
+            weights = (queries[time] @ keys[: time + 1].T / 4**0.5).softmax(0)
+            mixed[time, head] = weights @ v[: time + 1, head]
+    torch.testing.assert_close(attention(inputs, rotation)[0][0], attention.out(mixed.reshape(5, 8)))
+
+
+def test_rotation_depends_on_distance_alone() -> None:
+    from aibig.layers.attention import rotary_angles, rotate
+
+    query, key = torch.randn(2, 1, 1, 1, 8).double()
+    angles = rotary_angles(0, 20, 8, query.device).double()
+    products = [(rotate(query, angles[t : t + 1]) * rotate(key, angles[t + 3 : t + 4])).sum() for t in (0, 4, 16)]
+    torch.testing.assert_close(products[0], products[1])
+    torch.testing.assert_close(products[0], products[2])

@@ -1,0 +1,41 @@
+"""Every shipped config is checked, built and taken a few steps, and says in its header what it gives."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import aibig
+from aibig.config import load_config, shipped_configs
+
+CONFIGS = shipped_configs()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_says_its_command_time_and_result(name: str) -> None:
+    header = "".join(line for line in CONFIGS[name].read_text().splitlines(keepends=True) if line.startswith("#"))
+    assert f"python -m aibig.train --config configs/{name}.yaml" in header
+    assert re.search(r"\d+(\.\d+)? (s|min)\b", header), "no time"
+    assert re.search(r"(accuracy|return|loss|rmse).*\d\.\d|\d.*(accuracy|return|loss|rmse)", header), "no result"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_trains(name: str, tmp_path: Path, tiny_text: Path) -> None:
+    overrides = {"trainer.max_steps": 2}
+    sections = load_config_with_text(name, tiny_text)
+    if "env" in sections.values:
+        overrides |= {"task.validation_episodes": 1, "task.test_episodes": 1}
+    if "path" in sections.values["data"]:
+        overrides |= {"data.path": str(tiny_text)}
+    run = aibig.train(CONFIGS[name], overrides, out=tmp_path / "run")
+    assert run.result is not None and run.result["steps"] == 2
+
+
+def load_config_with_text(name: str, text: Path) -> aibig.Config:
+    """The config; where it names a text of the user's, with one that is here."""
+    try:
+        return load_config(CONFIGS[name])
+    except aibig.UserError:
+        return load_config(CONFIGS[name], {"data.path": str(text)})

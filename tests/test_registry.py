@@ -1,0 +1,130 @@
+"""Names, settings and their mistakes, without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import aibig
+from aibig.registry import SECTIONS, Entry, Registry, models
+from aibig.settings import REQUIRED, load, read_settings
+
+
+def run_python(code: str, cwd: Path) -> str:
+    """What `code` prints in a fresh process."""
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, check=True, capture_output=True, text=True).stdout
+
+
+def test_listing_and_misspelling_import_no_torch(tmp_path: Path) -> None:
+    code = """
+import sys, aibig
+aibig.list_models()
+for wrong in ({"model": {"name": "nett"}}, {"model": {"name": "net", "hiden": 3}}):
+    try:
+        aibig.load_config({**wrong, "task": {"name": "classification"}, "data": {"name": "digits"}})
+        print("accepted")
+    except aibig.UserError:
+        pass
+heavy = {"torch", "numpy", "sklearn", "gymnasium", "torchvision", "tokenizers"} & set(sys.modules)
+print(sorted(heavy))
+"""
+    assert run_python(code, tmp_path) == "[]\n"
+
+
+def test_listing_by_pattern_and_family() -> None:
+    assert aibig.list_models("l*", family="language") == ["lstm"]
+    assert set(aibig.list_models(family="nets")) >= {"net"}
+    with pytest.raises(aibig.UserError, match="did you mean 'language'"):
+        aibig.list_models(family="languag")
+
+
+def test_unknown_names_and_settings_name_the_nearest() -> None:
+    with pytest.raises(aibig.UserError, match="did you mean 'transformer'"):
+        aibig.create_model("tranformer")
+    with pytest.raises(aibig.UserError, match="no setting 'hiden'; did you mean 'hidden'"):
+        aibig.create_model("net", hiden=3)
+    with pytest.raises(aibig.UserError, match="hidden of model 'net' must be a whole number, at least 1"):
+        aibig.create_model("net", hidden=0)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_entry_can_be_imported_and_its_parsed_signature_is_the_real_one(section: str) -> None:
+    registry = SECTIONS[section]
+    for name in registry.names():
+        entry = registry.entry(name)
+        for target in filter(None, [entry.target, entry.into]):
+            assert isinstance(target, str)
+            parsed = read_settings(target, positional=registry.positional)
+            imported = read_settings(load(target), positional=registry.positional)
+            assert parsed.keys() == imported.keys(), target
+            for key, setting in parsed.items():
+                assert setting.default == imported[key].default, f"{target} {key}"
+                assert setting.annotation == imported[key].annotation, f"{target} {key}"
+        assert entry.summary and entry.name == name
+
+
+def test_a_decorated_class_is_a_model_like_any_other() -> None:
+    @aibig.register_model("my_net", family="nets")
+    class MyNet(nn.Module):
+        def __init__(self, in_features: int, out_features: int = 2) -> None:
+            super().__init__()
+            self.layer = nn.Linear(in_features, out_features)
+
+    try:
+        assert "my_net" in aibig.list_models(family="nets")
+        assert aibig.create_model("my_net", in_features=3).layer.weight.shape == (2, 3)
+        assert models.settings("my_net")["in_features"].default is REQUIRED
+        with pytest.raises(aibig.UserError, match="'in_features'"):
+            aibig.create_model("my_net")
+        with pytest.raises(aibig.UserError, match="is taken by"):
+            aibig.register_model("my_net", family="nets")(MyNet)
+        with pytest.raises(aibig.UserError, match="is taken by aibig"):
+            aibig.register_model("net", family="nets")(MyNet)
+    finally:
+        models._registered.clear()
+        models._entries = None
+
+
+def test_an_installed_package_brings_models_by_entry_point(tmp_path: Path) -> None:
+    (tmp_path / "other_package.py").write_text(
+        "from aibig.registry import Entry\n"
+        "MODELS = [Entry('theirs', 'their_models:Theirs', 'their net', family='nets')]\n"
+    )
+    (tmp_path / "their_models.py").write_text(
+        "from torch import nn\n"
+        "class Theirs(nn.Linear):\n"
+        "    def __init__(self, *, in_features: int = 3, out_features: int = 2):\n"
+        "        super().__init__(in_features, out_features)\n"
+    )
+    info = tmp_path / "other-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[aibig]\nother = other_package\n")
+    code = """
+import sys; sys.path.insert(0, ".")
+import aibig
+print("theirs" in aibig.list_models(family="nets"), "torch" in sys.modules, aibig.create_model("theirs", in_features=5))
+"""
+    expected = "True False Theirs(in_features=5, out_features=2, bias=True)\n"
+    assert run_python(code, tmp_path) == expected
+
+
+def test_a_setting_read_from_source_keeps_its_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "somewhere.py").write_text(
+        "import torch_is_not_imported_for_this\n"
+        "class Base:\n"
+        "    def __init__(self, before, *, size: int | None = None, kind: Literal['a', 'b'] = 'a'): ...\n"
+        "class Child(Base): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = read_settings("somewhere:Child")
+    assert list(settings) == ["size", "kind"] and settings["kind"].default == "a"
+    registry = Registry("thing", "aibig.models:MODELS")
+    registry._entries = {"child": Entry("child", "somewhere:Child")}
+    with pytest.raises(aibig.UserError, match="kind of thing 'child' must be one of 'a', 'b', not 'c'"):
+        registry.check("child", {"kind": "c"})
+    assert registry.check("child", {"size": 1e3}) == {"size": 1000}
