@@ -6,6 +6,7 @@ transition, and none crosses an episode's end.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,7 @@ class EnvPool:
         self._episodes = [0] * self.count
         self._actions: list[list[int]] = [[] for _ in range(self.count)]
         self._returns = [0.0] * self.count
+        self._warn_unless_repeating()
         self.observation = np.stack([self._reset(index) for index in range(self.count)])
 
     def step(self, actions: NDArray[np.int64]) -> Step:
@@ -102,22 +104,39 @@ class EnvPool:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Replay what `state_dict` gave. Raises UserError if the environment does not come out the same."""
+        """Replay what `state_dict` gave. Where an environment comes out otherwise, warn, and begin an episode."""
         self._seed, self._episodes = state["seed"], list(state["episodes"])
         self._actions = [one.tolist() for one in state["actions"]]
         self._returns = [0.0] * self.count
         self.observation = state["observation"].numpy().copy()
         for index, actions in enumerate(self._actions):
-            observation = self._reset(index)
-            for action in actions:
-                raw, reward, *_ = self.envs[index].step(action)
-                observation = np.asarray(raw, np.float32)
-                self._returns[index] += float(reward)
+            observation = self._replay(index, actions)
             if not np.array_equal(observation, self.observation[index]):
-                raise UserError(
-                    f"environment {self.name!r} gives other observations for the same seed and actions, so a run in "
-                    "it can't be resumed exactly; make its randomness depend on reset(seed=...)"
-                )
+                warnings.warn(f"{self._not_repeating()}; copy {index} begins a new episode", stacklevel=2)
+                self._episodes[index] += 1
+                self._actions[index], self._returns[index] = [], 0.0
+                self.observation[index] = self._reset(index)
+
+    def _replay(self, index: int, actions: list[int]) -> NDArray[np.float32]:
+        """The observation after `actions` in the present episode of an environment."""
+        observation = self._reset(index)
+        self._returns[index] = 0.0
+        for action in actions:
+            raw, reward, *_ = self.envs[index].step(action)
+            observation = np.asarray(raw, np.float32)
+            self._returns[index] += float(reward)
+        return observation
+
+    def _warn_unless_repeating(self) -> None:
+        """Say at the start that an environment can't be resumed exactly."""
+        if not np.array_equal(self._replay(0, [0]), self._replay(0, [0])):
+            warnings.warn(self._not_repeating(), stacklevel=3)
+
+    def _not_repeating(self) -> str:
+        return (
+            f"environment {self.name!r} gives other observations for the same seed and actions, so a run in it can't "
+            "be resumed exactly; make its randomness depend on reset(seed=...)"
+        )
 
 
 def make_env(make: Callable[[], gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:

@@ -1,0 +1,89 @@
+"""Arrays: split, scaled and sliced so that every row is used as it should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from aibig.data.arrays import ArrayData, Arrays
+from aibig.data.bundled import diabetes, digits
+from aibig.data.order import EpochOrder
+from aibig.errors import UserError
+
+
+def test_parts_share_no_row_and_leave_none_out() -> None:
+    arrays = digits()
+    numbered = Arrays(np.arange(len(arrays.targets))[:, None], arrays.targets, arrays.class_names)
+    parts = ArrayData(numbered, scaling="none").parts
+    rows = torch.cat([features.flatten() for features, _ in parts.values()])
+    assert sorted(rows.tolist()) == list(range(1797))
+    assert {name: len(targets) for name, (_, targets) in parts.items()} == {
+        **{"train": 1168, "test": 359, "validation": 270}
+    }
+
+
+def test_every_part_has_its_share_of_each_class_and_the_split_is_its_own_seed() -> None:
+    data, again, other = (ArrayData(digits, split_seed=seed) for seed in (0, 0, 1))
+    for name, (_, targets) in data.parts.items():
+        shares = torch.bincount(targets, minlength=10) / len(targets)
+        assert (shares - 0.1).abs().max() < 0.012, name
+    assert torch.equal(data.parts["test"][0], again.parts["test"][0])
+    assert not torch.equal(data.parts["test"][0], other.parts["test"][0])
+
+
+def test_scaling_is_fitted_on_the_training_part_alone() -> None:
+    data = ArrayData(diabetes)
+    train, test = data.parts["train"][0], data.parts["test"][0]
+    torch.testing.assert_close(train.mean(0), torch.zeros(10), atol=1e-5, rtol=0)
+    torch.testing.assert_close(train.std(0, correction=0), torch.ones(10))
+    assert test.mean(0).abs().max() > 1e-3
+
+
+def test_a_column_that_never_changes_is_harmless() -> None:
+    features = np.stack([np.ones(50), np.arange(50.0)], 1)
+    data = ArrayData(Arrays(features, np.arange(50) % 2, ["a", "b"]))
+    assert data.parts["train"][0].isfinite().all() and not data.parts["train"][0][:, 0].any()
+
+
+@pytest.mark.parametrize(
+    ("features", "targets", "complaint"),
+    [
+        (np.ones((3, 2)), np.zeros(4), "3 rows of features do not match 4 targets"),
+        (np.array([[1.0], [np.nan], [2.0]]), np.zeros(3), "row 1, column 0 of the features is not a finite number"),
+        (np.ones((3, 1)), np.array([0.0, 1.0, np.inf]), "row 2 of the targets is not a finite number"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named(features: np.ndarray, targets: np.ndarray, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        ArrayData(Arrays(features, targets))
+
+
+def test_a_class_of_one_row_cannot_be_split() -> None:
+    with pytest.raises(UserError, match="can't be split into training and test part"):
+        ArrayData(Arrays(np.ones((20, 1)), np.array([0] * 19 + [1]), ["a", "b"]))
+
+
+def test_an_epoch_has_every_row_once_and_each_epoch_its_own_order() -> None:
+    order = EpochOrder(23, 5, seed=1)
+    epochs = [torch.cat([order.next()[0] for _ in range(order.batches_per_epoch)]) for _ in range(2)]
+    assert all(sorted(epoch.tolist()) == list(range(23)) for epoch in epochs)
+    assert not torch.equal(*epochs)
+
+
+def test_ranks_share_a_batch_out_between_them() -> None:
+    alone = EpochOrder(23, 5, seed=1)
+    ranks = [EpochOrder(23, 5, seed=1, rank=rank, world_size=2) for rank in range(2)]
+    for _ in range(12):
+        whole, size = alone.next()
+        parts = [rank.next() for rank in ranks]
+        assert sorted(torch.cat([rows for rows, _ in parts]).tolist()) == sorted(whole.tolist())
+        assert {total for _, total in parts} == {size}
+
+
+def test_an_order_goes_on_where_it_was() -> None:
+    order, other = EpochOrder(23, 5, seed=1), EpochOrder(23, 5, seed=1)
+    for _ in range(7):
+        order.next()
+    other.load_state_dict(order.state_dict())
+    assert all(torch.equal(order.next()[0], other.next()[0]) for _ in range(9))

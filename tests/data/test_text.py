@@ -1,0 +1,101 @@
+"""Text: tokens there and back, windows that use every token once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from aibig.data.bundled import python_docs
+from aibig.data.text import ShuffledWindows, StreamWindows, TextData, read_text
+from aibig.data.tokenizer import make_tokenizer, tokenizer_from_dict
+from aibig.errors import UserError
+
+SAMPLE = "Größe: 12 €, naïve 日本語 🙂\n\ttabs  and   spaces\n" * 3
+
+
+@pytest.mark.parametrize("kind", ["characters", "bpe"])
+def test_text_survives_tokens_and_saving(kind: str) -> None:
+    tokenizer = make_tokenizer(kind, SAMPLE, 400)
+    tokens = tokenizer.encode(SAMPLE)
+    assert tokenizer.decode(tokens) == SAMPLE
+    again = tokenizer_from_dict(tokenizer.to_dict())
+    assert again.encode(SAMPLE).tolist() == tokens.tolist() and again.vocab_size == tokenizer.vocab_size
+    assert 0 <= tokens.min() and tokens.max() < tokenizer.vocab_size
+
+
+def test_words_keep_the_most_frequent_and_an_unknown() -> None:
+    tokenizer = make_tokenizer("words", "a a a b b c", 3)
+    assert tokenizer.vocab_size == 3
+    assert tokenizer.decode(tokenizer.encode("b c a")) == "b <unk> a"
+
+
+def test_a_character_outside_the_vocabulary_is_named() -> None:
+    with pytest.raises(UserError, match=r"the character 'ż' \(position 2\)"):
+        make_tokenizer("characters", "abc", 0).encode("abż")
+
+
+def test_bpe_expresses_any_text() -> None:
+    tokenizer = make_tokenizer("bpe", "plain words", 300)
+    assert tokenizer.decode(tokenizer.encode("日本 \x00")) == "日本 \x00"
+
+
+def test_parts_are_consecutive_and_lose_nothing() -> None:
+    data = TextData(lambda: python_docs(), batch_size=4, context=16)
+    text = "".join(data.tokenizer.decode(data.parts[name].tolist()) for name in ("train", "validation", "test"))
+    assert text == python_docs()
+    shares = [len(data.parts[name]) / len(text) for name in ("validation", "test")]
+    assert shares == pytest.approx([0.05, 0.1], abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", [ShuffledWindows, StreamWindows])
+@pytest.mark.parametrize("length", [500, 511, 514])
+def test_targets_follow_tokens_and_no_token_comes_twice_an_epoch(kind: type, length: int) -> None:
+    windows = kind(torch.arange(length), 4, 8, seed=3)
+    for _ in range(3):
+        seen = []
+        for _ in range(windows.batches_per_epoch):
+            tokens, targets, _ = windows.next()
+            assert tokens.shape == targets.shape == (4, 8)
+            assert torch.equal(targets, tokens + 1)
+            seen += tokens.flatten().tolist()
+        assert len(set(seen)) == len(seen) > length - 8 * 4 - 2 * 8
+
+
+def test_a_stream_continues_where_it_was() -> None:
+    windows = StreamWindows(torch.arange(500), 4, 8, seed=3)
+    before = None
+    for number in range(windows.batches_per_epoch + 1):
+        tokens, targets, continues = windows.next()
+        assert continues == (number % windows.batches_per_epoch != 0)
+        if continues:
+            assert torch.equal(tokens[:, 0], before)
+        before = targets[:, -1]
+
+
+@pytest.mark.parametrize("kind", [ShuffledWindows, StreamWindows])
+def test_ranks_read_what_one_reader_would(kind: type) -> None:
+    alone = kind(torch.arange(500), 4, 8, seed=3)
+    ranks = [kind(torch.arange(500), 4, 8, seed=3, rank=rank, world_size=2) for rank in range(2)]
+    for _ in range(20):
+        tokens = torch.cat([rank.next()[0] for rank in ranks])
+        assert sorted(tokens.tolist()) == sorted(alone.next()[0].tolist())
+
+
+def test_evaluation_asks_for_every_token_but_the_first_once() -> None:
+    data = TextData("abcdefgh" * 100, batch_size=2, context=16)
+    tokens, targets, rest = data.evaluation_windows("test")
+    asked = torch.cat([targets.flatten(), rest[1:]])
+    assert torch.equal(asked, data.parts["test"][1:])
+    assert torch.equal(tokens.flatten()[1:], targets.flatten()[:-1])
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes("naïve".encode("latin-1"))
+    with pytest.raises(UserError, match=r"latin.txt: is not UTF-8 text \(byte 2\)"):
+        read_text(path=str(tmp_path / "latin.txt"))
+    with pytest.raises(UserError, match="too few for a batch"):
+        TextData("one line\n", batch_size=2, context=16)
+    with pytest.raises(UserError, match="too few for a batch"):
+        TextData("", batch_size=2, context=16)
