@@ -59,6 +59,7 @@ class EnvPool:
         self._actions: list[list[int]] = [[] for _ in range(self.count)]
         self._returns = [0.0] * self.count
         self._warn_unless_repeating()
+        self._returns = [0.0] * self.count
         self.observation = np.stack([self._reset(index) for index in range(self.count)])
 
     def step(self, actions: NDArray[np.int64]) -> Step:

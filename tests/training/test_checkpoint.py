@@ -1,0 +1,88 @@
+"""Checkpoints: whole or not there; damage is found; nothing stored is run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from aibig.training import checkpoint
+from aibig.training.distributed import World
+
+STATE = {"shared": {"weights": torch.arange(1000.0), "step": 3}, "rank-0": {"plain": [1, "two", None]}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoints"
+    for step in (10, 20):
+        assert checkpoint.try_to_write(folder, step, STATE, World()) is None
+    return folder
+
+
+def test_what_was_written_is_read(folder: Path) -> None:
+    path = checkpoint.newest_whole(folder, print)
+    assert path == folder / "step-000000020"
+    assert torch.equal(checkpoint.read(path, "shared")["weights"], torch.arange(1000.0))
+    assert checkpoint.read(path, "rank-0") == {"plain": [1, "two", None]}
+    assert sorted(one.name for one in folder.iterdir()) == ["step-000000010", "step-000000020"]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("shared.pt", lambda content: content[:-1]),
+        ("shared.pt", lambda content: content[:2000] + b"X" + content[2001:]),
+        ("manifest.json", lambda content: content[:20]),
+        ("manifest.json", lambda content: b"[]"),
+        ("manifest.json", lambda content: content.replace(b'"format": 1', b'"format": 99')),
+    ],
+)
+def test_damage_is_found_and_the_one_before_taken(folder: Path, name: str, damage: Any) -> None:
+    file = folder / "step-000000020" / name
+    content = file.read_bytes()
+    assert damage(content) != content
+    file.write_bytes(damage(content))
+    said: list[str] = []
+    assert checkpoint.newest_whole(folder, said.append) == folder / "step-000000010"
+    assert len(said) == 1 and "step-000000020" in said[0] and "falling back" in said[0]
+
+
+def test_a_missing_file_is_damage_and_a_half_written_folder_is_no_checkpoint(folder: Path) -> None:
+    (folder / "step-000000020" / "rank-0.pt").unlink()
+    shutil.copytree(folder / "step-000000010", folder / ".step-000000030.tmp")
+    assert checkpoint.newest_whole(folder, lambda _: None) == folder / "step-000000010"
+    assert checkpoint.try_to_write(folder, 40, STATE, World()) is None
+    assert not (folder / ".step-000000030.tmp").exists()
+
+
+def test_nothing_stored_is_run(folder: Path) -> None:
+    class Attack:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (folder / "owned",))
+
+    torch.save({"weights": Attack()}, folder / "step-000000020" / "shared.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        checkpoint.read(folder / "step-000000020", "shared")
+    assert not (folder / "owned").exists()
+
+
+def test_a_full_disk_leaves_what_was_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "flush", full)
+    failure = checkpoint.try_to_write(folder, 30, STATE, World())
+    assert failure is not None and "No space left" in str(failure)
+    assert sorted(one.name for one in folder.iterdir()) == ["step-000000010", "step-000000020"]
+
+
+def test_the_manifest_vouches_for_every_file(folder: Path) -> None:
+    manifest = json.loads((folder / "step-000000020" / "manifest.json").read_text())
+    assert manifest["step"] == 20 and set(manifest["files"]) == {"shared.pt", "rank-0.pt"}
+    assert all(len(facts["sha256"]) == 64 for facts in manifest["files"].values())
