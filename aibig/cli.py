@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from aibig.errors import UserError
 from aibig.registry import models
-from aibig.train import add_arguments, run
+from aibig.train import add_arguments, guarded, run
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -22,12 +22,9 @@ def main(words: Sequence[str] | None = None) -> int:
         add(commands.add_parser(name, help=add.__doc__, description=add.__doc__))
     chosen = parser.parse_args(words)
     try:
-        code: int = chosen.run(chosen)
+        code = guarded(chosen.run, chosen)
         sys.stdout.flush()
         return code
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
     except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -9,9 +9,14 @@ from numpy.typing import NDArray
 
 
 def classification_metrics(probabilities: NDArray[np.floating], targets: NDArray[np.integer]) -> dict[str, float]:
-    """Accuracy, macro recall and F1, and log loss of `probabilities` (rows, classes) for class numbers (rows,)."""
+    """Accuracy, macro recall and F1, and log loss of `probabilities` (rows, classes) for class numbers (rows,).
+
+    NaN throughout if a probability is: a model that has diverged.
+    """
     from sklearn import metrics
 
+    if not np.isfinite(probabilities).all():
+        return dict.fromkeys(("accuracy", "recall", "f1", "log_loss"), math.nan)
     classes = np.arange(probabilities.shape[1])
     chosen = probabilities.argmax(1)
     averaged = {"labels": classes, "average": "macro", "zero_division": 0.0}
@@ -24,9 +29,14 @@ def classification_metrics(probabilities: NDArray[np.floating], targets: NDArray
 
 
 def regression_metrics(predictions: NDArray[np.floating], targets: NDArray[np.floating]) -> dict[str, float]:
-    """Coefficient of determination, mean absolute error and root of the mean squared error; (rows, outputs) both."""
+    """Coefficient of determination, mean absolute error and root of the mean squared error; (rows, outputs) both.
+
+    NaN throughout if a prediction is not finite.
+    """
     from sklearn import metrics
 
+    if not np.isfinite(predictions).all():
+        return dict.fromkeys(("r2", "mae", "rmse"), math.nan)
     return {
         "r2": float(metrics.r2_score(targets, predictions)),
         "mae": float(metrics.mean_absolute_error(targets, predictions)),

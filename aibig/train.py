@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,13 @@ def train(
     if result.interrupted:
         return run_folder.Run(folder)
     if trainer.world.is_main:
-        export(task, trainer, result, folder)
+        try:
+            export(task, trainer, result, folder)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: the model could not be written ({error}); nothing trained is lost: free some space, then "
+                f"python -m aibig.train --resume --out {folder}"
+            ) from None
     trainer.world.wait()
     return run_folder.Run(folder, run_folder.read_result(folder))
 
@@ -81,6 +87,7 @@ def build(config: Config) -> tuple[Trainer, Task]:
 def export(task: Task, trainer: Trainer, result: Result, folder: Path) -> None:
     """Write the model, alone fit for use, and then result.json, the sign that the run is complete."""
     from aibig.inference.model_folder import save_model
+    from aibig.training.logbook import plain_number
     from aibig.training.run_folder import write_result
 
     save_model(task.model, folder / "model", task.inference_facts())
@@ -89,7 +96,7 @@ def export(task: Task, trainer: Trainer, result: Result, folder: Path) -> None:
     write_result(
         folder,
         {
-            "metrics": result.metrics,
+            "metrics": {name: plain_number(value) for name, value in result.metrics.items()},
             "steps": progress.step,
             **progress.counts,
             "skipped_steps": progress.skipped,
@@ -107,11 +114,20 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="python -m aibig.train", description="Train a model from a config file.")
     add_arguments(parser)
+    return guarded(run, parser.parse_args(words))
+
+
+def guarded(command: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -> int:
+    """The exit code of `command`; 2, and a line for each on standard error, for what the user can mend."""
     try:
-        return run(parser.parse_args(words))
+        return command(chosen)
     except UserError as error:
         print(error, file=sys.stderr)
-        return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"{error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+    return 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,7 +156,8 @@ def report(run: Run) -> int:
         print(f"interrupted; everything so far is kept; go on with: {again}")
         return 130
     result = run.result
-    metrics = ", ".join(f"{name} {value:.4g}" for name, value in result["metrics"].items()) or "none"
+    shown = {name: "not finite" if value is None else f"{value:.4g}" for name, value in result["metrics"].items()}
+    metrics = ", ".join(f"{name} {value}" for name, value in shown.items()) or "none"
     throughput = f"{result['throughput']['value']:,.0f} {result['throughput']['unit']}"
     print(f"test: {metrics}")
     print(f"{result['steps']:,} steps in {result['train_seconds']:.1f} s of training ({throughput}); run: {run.path}")

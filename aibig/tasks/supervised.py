@@ -138,7 +138,9 @@ class Regression(Supervised):
 
     @classmethod
     def model_settings(cls, data: ArrayData) -> dict[str, Any]:
-        """As many outputs as targets."""
+        """As many outputs as targets. Raises UserError for classes."""
+        if data.class_names:
+            raise UserError("has classes for targets; use the task 'classification'")
         return {"in_features": data.in_features, "out_features": data.parts["train"][1][0].numel()}
 
     def loss(self, batch: Batch) -> Loss:

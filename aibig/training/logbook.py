@@ -79,7 +79,7 @@ class Logbook:
         """Append a line to metrics.jsonl; a full disk is reported once and does not stop the run."""
         if self._folder is None:
             return
-        plain = {key: _plain(value) for key, value in line.items()}
+        plain = {key: plain_number(value) for key, value in line.items()}
         try:
             with (self._folder / FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(plain) + "\n")
@@ -154,5 +154,6 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _plain(value: Any) -> Any:
+def plain_number(value: Any) -> Any:
+    """None in place of what JSON has no number for."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

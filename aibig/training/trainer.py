@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -211,7 +212,9 @@ class Trainer:
             return
         self.logbook.write({"kind": "validation", **self.progress.position(), **metrics})
         score, best = metrics[self.task.headline], self.progress.best_score
-        better = best is None or (score > best if self.task.higher_is_better else score < best)
+        better = score > (best if best is not None else -math.inf)
+        if not self.task.higher_is_better:
+            better = score < (best if best is not None else math.inf)  # NaN is never better
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self.logbook.note(f"step {self.progress.step}: validation {shown}{' (best)' if better else ''}")
         if better:

@@ -122,5 +122,3 @@ def test_a_folder_without_a_model_is_named(folders: dict[str, Path], tmp_path: P
     (broken / "model.json").write_text("{")
     with pytest.raises(UserError, match="is damaged"):
         aibig.load_model(broken)
-
-

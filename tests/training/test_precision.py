@@ -11,7 +11,9 @@ from aibig.training import precision
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("has_bf16", "width", "chosen"), [(True, 256, "bf16"), (True, 128, "fp32"), (False, 256, "fp32")])
+@pytest.mark.parametrize(
+    ("has_bf16", "width", "chosen"), [(True, 256, "bf16"), (True, 128, "fp32"), (False, 256, "fp32")]
+)
 def test_bf16_on_a_cpu_takes_wide_matrices_and_its_instructions(
     has_bf16: bool, width: int, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

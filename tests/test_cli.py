@@ -1,0 +1,127 @@
+"""The commands as a user types them: what they print, and what they say to mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from families import DQN, NETS, TRANSFORMER
+
+import aibig
+from aibig import cli
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    code = cli.main(list(words))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_models_are_listed_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "models")
+    assert code == 0 and [line.split()[0] for line in out.splitlines()] == aibig.list_models()
+    assert "61" in run(capsys, "models", "net", "--parameters")[1].split()
+    code, out, err = run(capsys, "models", "trans*er")
+    assert code == 0 and len(out.splitlines()) == 1
+    code, out, err = run(capsys, "models", "lstn")
+    assert (code, out, err) == (2, "", "unknown model 'lstn'; did you mean 'lstm'?\n")
+
+
+def test_a_run_from_file_to_prediction(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    Path("my.yaml").write_text(yaml.safe_dump(NETS))
+    code, out, err = run(capsys, "train", "--config", "my.yaml", "optimizer.lr=1e-2")
+    assert code == 0 and "accuracy" in out and "runs/my-0001" in out and err == ""
+    folder = Path("runs/my-0001")
+    names = {one.name for one in folder.iterdir()}
+    assert names == {"config.yaml", "metrics.jsonl", "result.json", "checkpoints", "model"}
+    assert yaml.safe_load((folder / "config.yaml").read_text())["optimizer"]["lr"] == 1e-2
+    result = json.loads((folder / "result.json").read_text())
+    assert result["steps"] == 60 and result["device"] and result["precision"] == "fp32"
+    assert result["throughput"]["unit"] == "samples/s" and result["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+
+    code, out, _ = run(capsys, "evaluate", str(folder), "--json")
+    assert code == 0 and json.loads(out) == pytest.approx(result["metrics"])
+    Path("x.csv").write_text(",".join(["1"] * 64))
+    code, out, _ = run(capsys, "predict", str(folder / "model"), "x.csv")
+    assert code == 0 and out.splitlines()[0] == "label,0,1,2,3,4,5,6,7,8,9" and len(out.splitlines()) == 2
+
+    assert run(capsys, "train", "--config", "my.yaml")[1].endswith("runs/my-0002\n")
+    assert run(capsys, "train", "--config", str(folder / "config.yaml"), "--out", "again")[0] == 0
+    again = json.loads(Path("again/result.json").read_text())
+    assert again["metrics"] == result["metrics"], "the resolved config is not enough to run again"
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_text_is_written_on(capsys: pytest.CaptureFixture[str]) -> None:
+    aibig.train(TRANSFORMER, {"trainer.max_steps": 5}, out="run")
+    code, out, _ = run(capsys, "generate", "run", "--prompt", "The ", "--max-tokens", "20")
+    assert code == 0 and out.startswith("The ") and len(out) == 25
+    assert run(capsys, "predict", "run", "The ")[1].startswith("token,probability\n")
+    code, out, err = run(capsys, "generate", "run", "--prompt", "żółw")
+    assert (code, out) == (2, "") and "the character" in err and len(err.splitlines()) == 1
+    code, out, err = run(capsys, "play", "run")
+    assert code == 2 and "use: aibig generate run" in err
+
+
+def test_an_agent_plays(capsys: pytest.CaptureFixture[str]) -> None:
+    aibig.train(DQN, {"trainer.max_steps": 5}, out="run")
+    code, out, _ = run(capsys, "play", "run", "--episodes", "2")
+    assert code == 0 and len([line for line in out.splitlines() if line.startswith("episode")]) == 2
+    code, _, err = run(capsys, "predict", "run", "x.csv")
+    assert code == 2 and "use: aibig play run" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["train", "--config", "nowhere.yaml"], "nowhere.yaml: no such config file"),
+        (["train"], "command line: --config FILE is missing"),
+        (["train", "--config", "nets/digits", "--resume"], "runs/: holds no run of 'digits' to resume"),
+        (["train", "--config", "nets/digits", "--resume", "--out", "x"], "x: holds no run to resume"),
+        (["train", "--config", "nets/digits", "model.name=lstmm"], "command line: model.name: unknown model 'lstmm'"),
+        (["train", "--config", "nets/digits", "trainer.device=tpu9"], "trainer.device: 'tpu9' can't be used here"),
+        (["train", "--config", "nets/digits", "model.out_features=3"], "is 3, but the data make it 10; leave it out"),
+        (["train", "--config", "nets/digits", "task.name=regression"], "has classes for targets; use the task"),
+        (["train", "--config", "dqn/cartpole", "env.name=CartPool-v1"], "did you mean 'CartPole-v1'"),
+        (["train", "--config", "dqn/cartpole", "env.name=Pendulum-v1"], "DQN chooses among Discrete ones"),
+        (["train", "--config", "dqn/cartpole", "trainer.max_epochs=3"], "this task has no epochs to count"),
+        (["evaluate", "nowhere"], "nowhere: holds no run"),
+        (["predict", "nowhere", "x.csv"], "nowhere: holds no model"),
+        (["generate", "nowhere", "--prompt", "x"], "nowhere: holds no model"),
+        (["play", "nowhere"], "nowhere: holds no model"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, err = run(capsys, *words)
+    assert code == 2 and out == "" and complaint in err
+    assert len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir()), "a refused command wrote something"
+
+
+def test_a_mistake_costs_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from aibig.train import main\n"
+        "code = main(['--config', 'nets/digits', 'optimizer.learnrate=1'])\n"
+        "print(code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "2 False\n"
+    assert done.stderr == "command line: optimizer.learnrate: unknown setting; did you mean 'lr'?\n"
+
+
+def test_a_folder_in_use_is_never_written_into(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("years of work")
+    code, _, err = run(capsys, "train", "--config", "nets/digits", "trainer.max_steps=1", "--out", "mine")
+    assert code == 2 and err.startswith("mine: is in use")
+    assert [one.name for one in Path("mine").iterdir()] == ["thesis.txt"]
