@@ -90,7 +90,7 @@ def test_all_mistakes_are_said_at_once_in_the_order_of_the_file(tmp_path: Path) 
 def test_an_override_is_named_as_such(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^command line: optimizer.lr: must be a number, greater than 0, not -1$"):
         load_config(write(tmp_path, GOOD), parse_overrides(["optimizer.lr=-1"]))
-    with pytest.raises(UserError, match="write section.setting=value"):
+    with pytest.raises(UserError, match=r"write section\.setting=value"):
         parse_overrides(["lr"])
     assert parse_overrides(["optimizer.lr=3e-3", "model.hidden=[1, 2]", "seed=4"]) == {
         **{"optimizer.lr": 3e-3, "model.hidden": [1, 2], "seed": 4}

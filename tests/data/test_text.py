@@ -22,7 +22,7 @@ def test_text_survives_tokens_and_saving(kind: str) -> None:
     assert tokenizer.decode(tokens) == SAMPLE
     again = tokenizer_from_dict(tokenizer.to_dict())
     assert again.encode(SAMPLE).tolist() == tokens.tolist() and again.vocab_size == tokenizer.vocab_size
-    assert 0 <= tokens.min() and tokens.max() < tokenizer.vocab_size
+    assert tokens.min() >= 0 and tokens.max() < tokenizer.vocab_size
 
 
 def test_words_keep_the_most_frequent_and_an_unknown() -> None:

@@ -123,7 +123,7 @@ def test_what_dqn_cannot_act_in_is_refused() -> None:
         environments.create("Pendulum-v1")
     with pytest.raises(UserError, match="wrap the environment so that they are a Box"):
         environments.create("Taxi-v4" if "Taxi-v4" in gymnasium.registry else "Taxi-v3")
-    with pytest.raises(UserError, match="did you mean .*'CartPole-v1'"):
+    with pytest.raises(UserError, match=r"did you mean .*'CartPole-v1'"):
         environments.create("CartPol-v1")
 
 
