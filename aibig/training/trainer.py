@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -21,6 +19,7 @@ from aibig.settings import Fraction, PositiveFloat, PositiveInt
 from aibig.tasks.base import Batch, Context, Task
 from aibig.training import checkpoint, optimizer, schedule
 from aibig.training.average import WeightAverage
+from aibig.training.device import choose_device, move
 from aibig.training.distributed import (
     World,
     distribute,
@@ -33,6 +32,7 @@ from aibig.training.gradients import GradientStep
 from aibig.training.limits import Limits, Progress, Stopwatch
 from aibig.training.logbook import Logbook
 from aibig.training.precision import autocast, choose_precision, choose_threads
+from aibig.training.signals import StopWish
 
 PARTS_OF_A_RUN = 20  # how often a run is evaluated and saved, where nothing else is said
 SKIPPED_IN_A_ROW_MAX = 100  # GradScaler needs about 16 to find its scale; a run that skips more is lost
@@ -129,7 +129,7 @@ class Trainer:
         Raises UserError if the task does not count what a limit limits, or its numbers stay not finite.
         """
         self._begin(task, folder, resume)
-        with self._listening_to_signals():
+        with self._stop_wish.heard():
             while not self._is_over():
                 self._update()
                 if self.progress.step % self.log_every == 0:
@@ -251,7 +251,7 @@ class Trainer:
 
         Saved before the last evaluation, so that a run that is resumed with a longer limit never had it.
         """
-        interrupted = self.world.any(self._signal is not None) and not self._limit_is_reached()
+        interrupted = self.world.any(self._stop_wish.expressed) and not self._limit_is_reached()
         self._save()
         if not interrupted and not self._is_due(self.eval_every):
             self._evaluate(saving=False)
@@ -311,7 +311,7 @@ class Trainer:
         self._best_of, self._best_weights = {}, None
         self._saved_step, self._saved_at = -1, time.monotonic()
         self._skipped_in_a_row, self._fraction_before = 0, 0.0
-        self._signal: int | None = None
+        self._stop_wish = StopWish()
         seed_generators(derive_seed(self.context.seed, "training", self.world.rank))
         if resume:
             self._resume()
@@ -380,7 +380,7 @@ class Trainer:
     def _is_over(self) -> bool:
         if self.world.size > 1 and self.progress.step % self.log_every:
             return self.limits.fraction_done(self.progress) >= 1.0  # the rest takes asking the other ranks
-        return self.world.any(self._limit_is_reached() or self._signal is not None)
+        return self.world.any(self._limit_is_reached() or self._stop_wish.expressed)
 
     def _limit_is_reached(self) -> bool:
         return self.limits.reached(self.progress, self.stopwatch.seconds())
@@ -426,48 +426,3 @@ class Trainer:
             assert self.folder is not None and self.progress.best_step is not None
             path = checkpoint.path_of(self.folder, self.progress.best_step)
             load_whole_state(self.task.model, checkpoint.read(path, "shared")["modules"][which])
-
-    @contextmanager
-    def _listening_to_signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run at the next update's border; a second Ctrl-C ends it at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def remember(number: int, frame: object) -> None:
-            if self._signal is not None:
-                raise KeyboardInterrupt
-            self._signal = number
-
-        before = {one: signal.signal(one, remember) for one in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
-
-
-def choose_device(wanted: str, local_rank: int) -> torch.device:
-    """The device that "auto", "cpu", "cuda", "cuda:1" or "mps" means here. Raises UserError if it is not there."""
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device("cuda", local_rank) if wanted == "cuda" else torch.device(wanted)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"trainer.device: {wanted!r} can't be used here ({reason}); use 'auto' or 'cpu'") from None
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    return device
-
-
-def move(data: Any, device: torch.device) -> Any:
-    """Tensors, and tuples, lists and mappings of them, on `device`, without waiting."""
-    if isinstance(data, Tensor):
-        return data.to(device, non_blocking=True)
-    if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*(move(one, device) for one in data))
-    if isinstance(data, list | tuple):
-        return type(data)(move(one, device) for one in data)
-    return {key: move(one, device) for key, one in data.items()} if isinstance(data, dict) else data
