@@ -44,12 +44,16 @@ def train(
     folder = run_folder.find(out, checked.name) if resume else None
     if folder is not None:
         run_folder.adopt_choices(checked, folder)
+        if run_folder.is_complete(folder, checked):
+            return run_folder.Run(folder, run_folder.read_result(folder))
+    elif out is not None:
+        run_folder.refuse_if_in_use(Path(out))
     trainer, task = build(checked)
     checked.values["trainer"].update(trainer.settle(task))
     if trainer.world.is_main:
         if folder is None:
             folder = run_folder.create(out, checked.name)
-        run_folder.write_config(folder, checked)
+        run_folder.begin(folder, checked)
     folder = trainer.world.share(folder)
     result = trainer.fit(task, folder, resume=resume)
     if result.interrupted:
@@ -123,6 +127,9 @@ def guarded(command: Callable[[argparse.Namespace], int], chosen: argparse.Names
         return command(chosen)
     except UserError as error:
         print(error, file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         raise
     except OSError as error:

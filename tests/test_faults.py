@@ -88,6 +88,7 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path: Path, capsys: pytest.
     expected = aibig.train(NETS, out=tmp_path / "run").result
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         (path / "manifest.json").unlink()
+    (tmp_path / "run" / "result.json").unlink()
     assert aibig.train(NETS, out=tmp_path / "run", resume=True).result is not None
     assert "starting from the beginning" in capsys.readouterr().err
     result = json.loads((tmp_path / "run" / "result.json").read_text())

@@ -139,3 +139,24 @@ def test_resuming_as_another_run_is_refused(change: dict[str, Any], complaint: s
     aibig.train(NETS, {"trainer.max_steps": 5}, out=tmp_path / "run")
     with pytest.raises(aibig.UserError, match=complaint):
         aibig.train(NETS, change, out=tmp_path / "run", resume=True)
+
+
+def test_a_finished_run_is_not_run_or_tested_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aibig.tasks.supervised import Classification
+
+    first = aibig.train(NETS, out=tmp_path / "run")
+    monkeypatch.setattr(Classification, "evaluate", lambda *_: pytest.fail("was evaluated again"))
+    assert aibig.train(NETS, out=tmp_path / "run", resume=True).result == first.result
+
+
+def test_an_extended_run_has_no_result_until_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aibig.training.trainer import Trainer
+
+    folder = tmp_path / "run"
+    aibig.train(NETS, {"trainer.max_steps": 40}, out=folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_is_over", lambda self: os.kill(os.getpid(), signal.SIGINT) or True)
+        assert aibig.train(NETS, out=folder, resume=True).result is None
+    assert not (folder / "result.json").exists()
+    result = aibig.train(NETS, out=folder, resume=True).result
+    assert result is not None and result["steps"] == 60

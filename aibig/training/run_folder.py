@@ -36,8 +36,7 @@ def create(out: str | Path | None, name: str) -> Path:
     """A new folder: `out`, or runs/NAME-0001 with the next free number. Raises UserError if `out` is in use."""
     if out is not None:
         folder = Path(out)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder}: is in use; go on with it by --resume, or give another --out")
+        refuse_if_in_use(folder)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     number = 1 + max((_number(one) for one in _numbered(name)), default=0)
@@ -48,6 +47,12 @@ def create(out: str | Path | None, name: str) -> Path:
             return folder
         except FileExistsError:  # another process was faster
             number += 1
+
+
+def refuse_if_in_use(folder: Path) -> None:
+    """Raise UserError if there is anything in `folder`."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: is in use; go on with it by --resume, or give another --out")
 
 
 def find(out: str | Path | None, name: str) -> Path:
@@ -86,9 +91,15 @@ def adopt_choices(config: Config, folder: Path) -> None:
         )
 
 
-def write_config(folder: Path, config: Config) -> None:
-    """Write the resolved config."""
+def begin(folder: Path, config: Config) -> None:
+    """Write the resolved config; a result of before, when the limit was shorter, is none any more."""
+    (folder / RESULT).unlink(missing_ok=True)
     write_text(folder / CONFIG, config.to_yaml())
+
+
+def is_complete(folder: Path, config: Config) -> bool:
+    """Whether the run in `folder` came to the end that `config` sets."""
+    return read_result(folder) is not None and read_yaml(folder / CONFIG)[0] == config.plain()
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> None:

@@ -128,23 +128,24 @@ class Trainer:
 
         Raises UserError if the task does not count what a limit limits, or its numbers stay not finite.
         """
-        self._begin(task, folder, resume)
-        with self._stop_wish.heard():
-            while not self._is_over():
-                self._update()
-                if self.progress.step % self.log_every == 0:
-                    self._log()
-                if self._is_due(self.eval_every):
-                    self._evaluate()
-                if self._is_due(self.save_every) or self._saving_is_overdue():
-                    self._save()
-        return self._end()
+        with self._process_set_up_for(task):
+            self._begin(task, folder, resume)
+            with self._stop_wish.heard():
+                while not self._is_over():
+                    self._update()
+                    if self.progress.step % self.log_every == 0:
+                        self._log()
+                    if self._is_due(self.eval_every):
+                        self._evaluate()
+                    if self._is_due(self.save_every) or self._saving_is_overdue():
+                        self._save()
+            return self._end()
 
     def evaluate(self, task: Task, split: str) -> dict[str, float]:
         """The metrics of `task`'s model as it is, with this trainer's device, precision and threads."""
-        self._place(task)
-        task.model.to(self.device)
-        return task.evaluate(split)
+        with self._process_set_up_for(task):
+            task.model.to(self.device)
+            return task.evaluate(split)
 
     def _update(self) -> None:
         """One update: micro-batches, then a step. Nothing in here waits for the device."""
@@ -180,20 +181,22 @@ class Trainer:
             task.after_update(progress.step)
             if self.average is not None:
                 self.average.update(task.model, progress.step)
-        self._watch_skipped(0 if taken else 1)
+        if self.device.type == "cpu":
+            self._watch_skipped(1, 0 if taken else 1)
         self.logbook.advance()
 
     def _log(self) -> None:
+        skips = self.logbook.values("skipped")
+        skipped = round(sum(skips))
         means, seconds = self.logbook.means(), self.stopwatch.seconds()
-        skipped = round(means.pop("skipped", 0.0) * self.log_every)
         self.progress.skipped += skipped
         if skipped:
             self.logbook.say(
-                f"step {self.progress.step}: {skipped} of the last {self.log_every} updates were skipped, "
+                f"step {self.progress.step}: {skipped} of the last {len(skips)} updates were skipped, "
                 "since their loss or gradient was not finite"
             )
         if self.device.type != "cpu":  # only now does the host know
-            self._watch_skipped(skipped if skipped == self.log_every else 0)
+            self._watch_skipped(len(skips), skipped)
         counts_before, seconds_before = self._at_last_log
         self._at_last_log = dict(self.progress.counts), seconds
         rates = {
@@ -201,7 +204,7 @@ class Trainer:
             for name, count in self.progress.counts.items()
         }
         learning_rate = self.optimizer.param_groups[0]["lr"]
-        line = {**self.progress.position(), **means, "lr": learning_rate, "skipped": skipped}
+        line = {**self.progress.position(), **means, "skipped": skipped, "lr": learning_rate}
         self.logbook.write({"kind": "train", **line, "seconds": seconds, **rates})
         self.logbook.show({name: means[name] for name in ("loss", self.task.headline) if name in means} | rates)
 
@@ -249,14 +252,15 @@ class Trainer:
     def _end(self) -> Result:
         """Save; unless the user stopped the run, take the best weights and test them.
 
-        Saved before the last evaluation, so that a run that is resumed with a longer limit never had it.
+        Saved before the last log line and evaluation: a run that is resumed with a longer limit never had them.
         """
         interrupted = self.world.any(self._stop_wish.expressed) and not self._limit_is_reached()
         self._save()
+        if self.logbook.values("skipped"):
+            self._log()
         if not interrupted and not self._is_due(self.eval_every):
             self._evaluate(saving=False)
         self.progress.train_seconds = self.stopwatch.seconds()
-        self.progress.skipped += round(sum(self.logbook.values("skipped")))
         metrics: dict[str, float] = {}
         if not interrupted:
             self._take_best_weights()
@@ -278,18 +282,24 @@ class Trainer:
         self.threads = choose_threads(self.threads, self.device, task.model)
         return {"device": self.device.type, "precision": self.precision, "threads": self.threads}
 
-    def _place(self, task: Task) -> None:
-        """Set the process up for `task`: threads, precision, determinism."""
+    @contextmanager
+    def _process_set_up_for(self, task: Task) -> Iterator[None]:
+        """Threads, precision and determinism as chosen for `task`; the process has its own back afterwards."""
         self.settle(task)
         assert isinstance(self.threads, int)
+        threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
         torch.set_num_threads(self.threads)
-        torch.use_deterministic_algorithms(self.deterministic)
+        torch.use_deterministic_algorithms(self.deterministic or deterministic)
         self.context.autocast = autocast(self.precision, self.device)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic)
 
     def _begin(self, task: Task, folder: Path | None, resume: bool) -> None:
         self.task = task
         self.check(task)
-        self._place(task)
         self.folder = None if folder is None else Path(folder) / "checkpoints"
         self.average = None if self.ema_decay is None else WeightAverage(task.model, self.ema_decay)
         for module in self._modules().values():  # copies are made by now: shard them all alike
@@ -330,6 +340,7 @@ class Trainer:
         shared = {
             "progress": asdict(self.progress),
             "best_of": self._best_of,
+            "best_weights": self._best_weights,
             "modules": {name: whole_state(module) for name, module in self._modules().items()},
             "optimizer": whole_state(self.task.model, self.optimizer),
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
@@ -356,7 +367,7 @@ class Trainer:
             )
         own = checkpoint.read(path, f"rank-{self.world.rank}")
         self.progress = Progress(**shared["progress"])
-        self._best_of = shared["best_of"]
+        self._best_of, self._best_weights = shared["best_of"], shared["best_weights"]
         for name, module in self._modules().items():
             load_whole_state(module, shared["modules"][name])
         load_whole_state(self.task.model, shared["optimizer"], self.optimizer)
@@ -391,8 +402,9 @@ class Trainer:
             return self.progress.step % self.log_every == 0 and self.world.any(overdue)
         return overdue
 
-    def _watch_skipped(self, skipped: int) -> None:
-        self._skipped_in_a_row = self._skipped_in_a_row + skipped if skipped else 0
+    def _watch_skipped(self, updates: int, skipped: int) -> None:
+        """End a run whose updates are all skipped, as far as the host knows: of the last `updates`, `skipped`."""
+        self._skipped_in_a_row = self._skipped_in_a_row + skipped if skipped == updates else 0
         if self._skipped_in_a_row >= SKIPPED_IN_A_ROW_MAX:
             kept = "" if self.folder is None else f"; the checkpoints in {self.folder} are kept"
             raise UserError(
@@ -416,13 +428,15 @@ class Trainer:
 
     def _take_best_weights(self) -> None:
         """Load the weights of the best evaluation; the last ones if there was none."""
-        which = "model" if self.average is None else "average"
-        weights = self._best_weights
-        if weights is not None:
-            self.task.model.load_state_dict(weights)
-        elif self.progress.best_step in (None, self.progress.step):
+        which, best = "model" if self.average is None else "average", self.progress.best_step
+        if self._best_weights is not None:
+            self.task.model.load_state_dict(self._best_weights)
+        elif best is None or best == self.progress.step or self.folder is None:
             load_whole_state(self.task.model, whole_state(self._modules()[which]))
         else:
-            assert self.folder is not None and self.progress.best_step is not None
-            path = checkpoint.path_of(self.folder, self.progress.best_step)
-            load_whole_state(self.task.model, checkpoint.read(path, "shared")["modules"][which])
+            path = checkpoint.path_of(self.folder, best)
+            damage = checkpoint.find_damage(path)
+            if damage is None:
+                load_whole_state(self.task.model, checkpoint.read(path, "shared")["modules"][which])
+            else:
+                self.logbook.say(f"{path}: {damage}; the best model is lost, the last one takes its place")
