@@ -42,6 +42,7 @@ DQN: dict[str, Any] = {
         "learning_starts": 100,
         "env_steps_per_update": 2,
         "follower_every": 7,
+        "n_step": 3,
         "epsilon_env_steps": 200,
         "validation_episodes": 2,
         "test_episodes": 3,

@@ -22,7 +22,7 @@ class Transitions(NamedTuple):
     action: Tensor  # (B,) int64
     reward: Tensor  # (B,)
     next_observation: Tensor  # (B, ...)
-    terminated: Tensor  # (B,) 1 where the episode ended for good, else 0
+    discount: Tensor  # (B,) what the next observation's value counts for; 0 where the episode ended for good
 
 
 class Replay:
@@ -54,12 +54,12 @@ class Replay:
         action: np.ndarray[Any, Any],
         reward: np.ndarray[Any, Any],
         next_observation: np.ndarray[Any, Any],
-        terminated: np.ndarray[Any, Any],
+        discount: np.ndarray[Any, Any],
     ) -> None:
         """Keep E transitions, over the oldest ones."""
         count = len(action)
         columns = [observation.reshape(count, -1), next_observation.reshape(count, -1)]
-        columns += [one.reshape(count, 1) for one in (reward, terminated, action)]
+        columns += [one.reshape(count, 1) for one in (reward, discount, action)]
         rows = torch.from_numpy(np.concatenate(columns, 1, dtype=np.float32))
         start = self._added % self.capacity
         fits = min(count, self.capacity - start)
@@ -72,13 +72,13 @@ class Replay:
         """`count` transitions, drawn uniformly with replacement."""
         index = torch.randint(len(self), (count,), generator=generator)
         rows = self._rows.index_select(0, index)
-        seen, after, reward, terminated, action = rows.split([self._numbers, self._numbers, 1, 1, 1], 1)
+        seen, after, reward, discount, action = rows.split([self._numbers, self._numbers, 1, 1, 1], 1)
         return Transitions(
             seen.view(count, *self._shape) if len(self._shape) != 1 else seen,
             action.squeeze(1).long(),
             reward.squeeze(1),
             after.view(count, *self._shape) if len(self._shape) != 1 else after,
-            terminated.squeeze(1),
+            discount.squeeze(1),
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from aibig import metrics
 from aibig.config import Config
+from aibig.data.n_step import NStep
 from aibig.data.replay import Replay, Transitions
 from aibig.envs.episodes import run_episodes
 from aibig.envs.pool import EnvPool
@@ -31,7 +32,8 @@ from aibig.tasks.base import Batch, Context, Loss, Task
 class QLearning(Task):
     """Acts epsilon-greedily, keeps what happened, and fits the value of an action to reward plus follower's value.
 
-    discount: of the next state's value. double: the model chooses the next action, the follower values it.
+    discount: of the next state's value. n_step: rewards that are summed before the follower's value is added.
+    double: the model chooses the next action, the follower values it.
     env_steps_per_update: over all environments. learning_starts: env steps of random action before the first
     update. epsilon_start, epsilon_end, epsilon_env_steps: the probability of a random action falls in a straight
     line over so many env steps. follower_every: updates between copies of the model into the follower.
@@ -50,6 +52,7 @@ class QLearning(Task):
         context: Context,
         *,
         discount: Fraction = 0.99,
+        n_step: PositiveInt = 1,
         double: bool = True,
         env_steps_per_update: PositiveFloat = 1.0,
         learning_starts: NonNegativeInt = 1_000,
@@ -63,7 +66,8 @@ class QLearning(Task):
         self.model, self.pool, self.replay, self.context = model, pool, replay, context
         self.follower = copy.deepcopy(model).requires_grad_(False)
         self.followers = {"follower": self.follower}
-        self.discount, self.double = discount, double
+        self.double = double
+        self.window = NStep(n_step, discount)
         self.env_steps_per_update, self.learning_starts = env_steps_per_update, learning_starts
         self.epsilon_start, self.epsilon_end = epsilon_start, epsilon_end
         self.epsilon_env_steps, self.follower_every = epsilon_env_steps, follower_every
@@ -98,7 +102,10 @@ class QLearning(Task):
     def _act(self) -> None:
         """One step in every environment, kept in the replay."""
         step = self.pool.step(self._choose(self.pool.observation))
-        self.replay.add(step.observation, step.action, step.reward, step.next_observation, step.terminated)
+        ended = step.terminated | step.truncated
+        seen = (step.observation, step.action, step.reward, step.next_observation, step.terminated, ended)
+        for transitions in self.window.add(*seen):
+            self.replay.add(*transitions)
         self.env_steps += self.pool.count
         self.latest_returns.extend(value for value, _ in step.finished)
 
@@ -127,7 +134,7 @@ class QLearning(Task):
         values = self.model(drawn.observation).float()  # (B, A)
         value = values.gather(1, drawn.action.unsqueeze(1)).squeeze(1)
         with torch.no_grad():
-            target = drawn.reward + self.discount * (1.0 - drawn.terminated) * self._next_value(drawn)
+            target = drawn.reward + drawn.discount * self._next_value(drawn)
         metrics = {"q": value.detach().mean(), "td_error": (value.detach() - target).abs().mean()}
         return Loss(F.smooth_l1_loss(value, target), metrics)
 
@@ -158,9 +165,10 @@ class QLearning(Task):
         return {"predictor": "player", "env": self.pool.registered}
 
     def state_dict(self) -> dict[str, Any]:
-        """Environments, replay and counters."""
+        """Environments, unfinished transitions, replay and counters."""
         return {
             "pool": self.pool.state_dict(),
+            "window": self.window.state_dict(),
             "replay": self.replay.state_dict(),
             "env_steps": self.env_steps,
             "batches": self.batches,
@@ -170,6 +178,7 @@ class QLearning(Task):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self.pool.load_state_dict(state["pool"])
+        self.window.load_state_dict(state["window"])
         self.replay.load_state_dict(state["replay"])
         self.env_steps, self.batches = state["env_steps"], state["batches"]
         self.latest_returns = deque(state["latest_returns"], maxlen=20)

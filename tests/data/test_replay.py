@@ -13,7 +13,7 @@ def put(replay: Replay, first: int, count: int) -> None:
     """Transitions whose every part tells their number."""
     number = np.arange(first, first + count, dtype=np.float32)
     observation = np.stack([number, -number], 1)
-    replay.add(observation, np.arange(first, first + count) % 3, number / 10, observation + 0.5, number % 2 == 0)
+    replay.add(observation, np.arange(first, first + count) % 3, number / 10, observation + 0.5, 0.9 * (number % 2))
 
 
 @pytest.mark.parametrize("count", [1, 4, 7])
@@ -29,7 +29,7 @@ def test_what_is_drawn_belongs_together_and_is_of_the_latest(count: int) -> None
     assert torch.equal(drawn.next_observation, drawn.observation + 0.5)
     assert torch.equal(drawn.action, numbers.long() % 3)
     torch.testing.assert_close(drawn.reward, numbers / 10)
-    assert torch.equal(drawn.terminated, (numbers % 2 == 0).float())
+    torch.testing.assert_close(drawn.discount, 0.9 * (numbers % 2))
 
 
 def test_draws_are_uniform() -> None:
@@ -42,7 +42,7 @@ def test_draws_are_uniform() -> None:
 def test_an_observation_of_any_shape_comes_back() -> None:
     replay = Replay((2, 3), capacity=5)
     observation = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
-    replay.add(observation, np.array([0, 1]), np.zeros(2), observation, np.zeros(2, bool))
+    replay.add(observation, np.array([0, 1]), np.zeros(2), observation, np.zeros(2))
     drawn = replay.sample(20, torch.Generator().manual_seed(0))
     assert torch.equal(drawn.observation, torch.from_numpy(observation)[drawn.action])
 

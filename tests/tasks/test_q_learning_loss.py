@@ -28,18 +28,18 @@ def make_task(**settings: Any) -> QLearning:
 
 @pytest.mark.parametrize("double", [True, False])
 def test_loss_is_huber_of_reward_plus_discounted_value_of_the_follower(double: bool) -> None:
-    task = make_task(double=double, discount=0.9)
+    task = make_task(double=double)
     count = 32
-    terminated = (torch.rand(count) < 0.3).float()
+    discount = 0.9 * (torch.rand(count) < 0.7)
     drawn = Transitions(
-        torch.randn(count, 4), torch.randint(2, (count,)), 3 * torch.randn(count), torch.randn(count, 4), terminated
+        torch.randn(count, 4), torch.randint(2, (count,)), 3 * torch.randn(count), torch.randn(count, 4), discount
     )
     total = 0.0
     for row in range(count):
         after = drawn.next_observation[row : row + 1]
         ours, theirs = task.model(after)[0].tolist(), task.follower(after)[0].tolist()
         following = theirs[ours.index(max(ours))] if double else max(theirs)
-        target = float(drawn.reward[row]) + (0.9 * following if not terminated[row] else 0.0)
+        target = float(drawn.reward[row]) + float(discount[row]) * following
         error = abs(task.model(drawn.observation[row : row + 1])[0, drawn.action[row]].item() - target)
         total += 0.5 * error**2 if error < 1 else error - 0.5
     found = task.loss(Batch(drawn, count, {}))

@@ -1,0 +1,71 @@
+"""Steps of an agent joined into transitions over several of them. Knows no environment and no model.
+
+E environments, R rows that are complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+Array = np.ndarray[Any, Any]
+
+
+class NStep:
+    """The latest steps of E environments, each waiting for the rewards of the `steps - 1` after it.
+
+    A transition leads from an observation to the one `steps` later, or to its episode's last one where that
+    comes first, so that none crosses an episode's end. (n-step returns: Sutton and Barto 2018, section 7.1.)
+    """
+
+    def __init__(self, steps: int, discount: float) -> None:
+        self.steps, self.discount = steps, discount
+        # Oldest first: observation, action, sum of rewards, whether it waits. All environments step together.
+        self._waiting: list[tuple[Array, Array, Array, Array]] = []
+
+    def add(
+        self,
+        observation: Array,
+        action: Array,
+        reward: Array,
+        next_observation: Array,
+        terminated: Array,
+        ended: Array,
+    ) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
+        """Take a step: observation, next_observation (E, ...), the others (E,). Yield what it completes.
+
+        That is, a few times: observation (R, ...), action (R,), the discounted sum of rewards (R,), next
+        observation (R, ...), and what the next state's value counts for (R,), discount**steps or, where the
+        episode terminated, 0. ended: terminated or truncated; a truncated episode's last state still counts.
+        """
+        self._waiting.append((observation, action, np.zeros_like(reward), ~np.zeros_like(ended)))
+        full = len(self._waiting) == self.steps
+        any_ended = bool(ended.any())
+        for position, (first, chosen, summed, waits) in enumerate(self._waiting):
+            steps = len(self._waiting) - position
+            summed += self.discount ** (steps - 1) * reward  # never read where nothing waits
+            if full and position == 0:
+                rows = waits
+            elif any_ended:
+                rows = waits & ended
+            else:
+                continue
+            counts = self.discount**steps * ~terminated[rows]
+            yield first[rows], chosen[rows], summed[rows], next_observation[rows], counts
+            waits &= ~ended
+        if full:
+            del self._waiting[0]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The steps that wait."""
+        return {"waiting": [[torch.from_numpy(part.copy()) for part in entry] for entry in self._waiting]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._waiting = [
+            (first.numpy().copy(), chosen.numpy().copy(), summed.numpy().copy(), waits.numpy().copy())
+            for first, chosen, summed, waits in state["waiting"]
+        ]

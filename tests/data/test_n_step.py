@@ -1,0 +1,54 @@
+"""Transitions over several steps against sums written out episode by episode."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aibig.data.n_step import NStep
+
+DISCOUNT = 0.9
+
+
+def play(steps: int, length: int, reload_at: int | None = None) -> tuple[list, list]:
+    """What NStep yields for random steps of 3 environments, and what it should, both sorted."""
+    generator = np.random.default_rng(1)
+    window, found = NStep(steps, DISCOUNT), []
+    episodes: list[list[list[tuple]]] = [[[]] for _ in range(3)]
+    at = np.arange(3, dtype=np.float32) * 1000
+    for time in range(length):
+        reward = generator.normal(size=3).astype(np.float32)
+        ended, terminated = generator.random(3) < 0.25, generator.random(3) < 0.5
+        terminated &= ended
+        before, after = at[:, None], at[:, None] + 1
+        for rows in window.add(before, np.full(3, time), reward, after, terminated, ended):
+            found += [tuple(float(part.flat[0]) for part in row) for row in zip(*rows, strict=True)]
+        for env in range(3):
+            episodes[env][-1].append((at[env], time, reward[env], terminated[env]))
+            if ended[env]:
+                episodes[env].append([])
+        at = at + np.where(ended, 10, 1).astype(np.float32)
+        if time == reload_at:
+            state = window.state_dict()
+            window = NStep(steps, DISCOUNT)
+            window.load_state_dict(state)
+    expected = []
+    for env in range(3):
+        *complete, open_one = episodes[env]
+        for episode in [*complete, open_one]:
+            for first in range(len(episode)):
+                last = min(first + steps, len(episode)) - 1
+                if episode is open_one and first + steps > len(episode):
+                    continue  # still waits
+                total = sum(DISCOUNT ** (k - first) * episode[k][2] for k in range(first, last + 1))
+                counts = 0.0 if episode[last][3] else DISCOUNT ** (last - first + 1)
+                expected.append((episode[first][0], float(episode[first][1]), total, episode[last][0] + 1, counts))
+    return sorted(found), sorted(expected)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+@pytest.mark.parametrize("reload_at", [None, 33])
+def test_rewards_are_summed_to_the_nth_step_or_the_episodes_end(steps: int, reload_at: int | None) -> None:
+    found, expected = play(steps, 80, reload_at)
+    assert len(found) == len(expected) > 200
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
