@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 
-@torch.no_grad()
 def follow(follower: nn.Module, model: nn.Module, fraction: float = 1.0) -> None:
     """Move `follower`'s parameters by `fraction` of the way to `model`'s; buffers are copied.
 
     Both plain, or sharded alike.
     """
+    trail(follower, model)(fraction)
+
+
+def trail(follower: nn.Module, model: nn.Module) -> Callable[[float], None]:
+    """`follow` for every update: a function of the fraction that has found the tensors once.
+
+    Made after both are placed and sharded, which changes the parameters.
+    """
     ours: list[Tensor] = list(follower.parameters())
     theirs: list[Tensor] = list(model.parameters())
-    if fraction == 1.0:
-        torch._foreach_copy_(ours, theirs)
-    else:
-        torch._foreach_lerp_(ours, theirs, fraction)
-    for own, other in zip(follower.buffers(), model.buffers(), strict=True):
-        own.copy_(other)
+    buffers = list(zip(follower.buffers(), model.buffers(), strict=True))
+
+    @torch.no_grad()
+    def move(fraction: float) -> None:
+        if fraction == 1.0:
+            torch._foreach_copy_(ours, theirs)
+        else:
+            torch._foreach_lerp_(ours, theirs, fraction)
+        for own, other in buffers:
+            own.copy_(other)
+
+    return move

@@ -33,11 +33,11 @@ class Batch:
 class Loss:
     """The value to minimise, a scalar mean over the batch's weight; metrics are such means too, to be logged.
 
-    metrics: scalar tensors, never `.item()`ed in a step. carry: what `after_loss` needs, detached.
+    metrics: detached scalar tensors, never `.item()`ed in a step, or numbers. carry: what `after_loss` needs, detached.
     """
 
     value: Tensor
-    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
     carry: Any = None
 
 

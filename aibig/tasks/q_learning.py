@@ -135,7 +135,10 @@ class QLearning(Task):
         value = values.gather(1, drawn.action.unsqueeze(1)).squeeze(1)
         with torch.no_grad():
             target = drawn.reward + drawn.discount * self._next_value(drawn)
-        metrics = {"q": value.detach().mean(), "td_error": (value.detach() - target).abs().mean()}
+        seen = value.detach()
+        metrics = {"q": seen.mean(), "td_error": (seen - target).abs().mean(), "epsilon": self.epsilon()}
+        if self.latest_returns:
+            metrics["latest_return"] = sum(self.latest_returns) / len(self.latest_returns)
         return Loss(F.smooth_l1_loss(value, target), metrics)
 
     def _next_value(self, drawn: Transitions) -> torch.Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from aibig.layers.follow import follow
+from aibig.layers.follow import follow, trail
 
 
 class WeightAverage:
@@ -22,10 +22,13 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(model).requires_grad_(False)
         self._decay = decay
+        self._move: Callable[[float], None] | None = None
 
     def update(self, model: nn.Module, updates: int) -> None:
         """Follow `model` after its update number `updates`."""
-        follow(self.module, model, 1.0 - min(self._decay, (1 + updates) / (10 + updates)))
+        if self._move is None:
+            self._move = trail(self.module, model)
+        self._move(1.0 - min(self._decay, (1 + updates) / (10 + updates)))
 
     @contextmanager
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
