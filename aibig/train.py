@@ -6,6 +6,7 @@ python -m aibig.train --config FILE [--out DIR] [--resume] [section.setting=valu
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -157,7 +158,9 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def report(run: Run) -> int:
-    """Say what came of a run, on standard output."""
+    """Say what came of a run, on standard output, once however many ranks it had. Returns the exit code."""
+    if os.environ.get("RANK", "0") != "0":
+        return 0
     if run.result is None:
         again = f"python -m aibig.train --resume --out {run.path}"
         print(f"interrupted; everything so far is kept; go on with: {again}")
