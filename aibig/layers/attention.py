@@ -9,12 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aibig.layers.norm import RMSNorm
+
 KeysAndValues = tuple[Tensor, Tensor]  # of all tokens so far, (B, N, T, D) each
 
 
 class CausalSelfAttention(nn.Module):
     """Each token looks at itself and those before it (arXiv 1706.03762, section 3.2).
 
+    Queries and keys are normalised, with a learned gain, before they are turned (arXiv 2010.04245; as RMSNorm
+    in Qwen3, arXiv 2505.09388, section 2), so that the attention's logits don't grow with the weights.
     width: C, a multiple of heads. dropout: on the output.
     """
 
@@ -22,6 +26,7 @@ class CausalSelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
+        self.norm = RMSNorm(width // heads)  # of queries and keys alike: they only ever meet in products
         self.out = nn.Linear(width, width, bias=False)
         self.dropout = nn.Dropout(dropout)
 
@@ -31,8 +36,9 @@ class CausalSelfAttention(nn.Module):
         """inputs (B, T, C), rotation (T, D) of their positions -> outputs (B, T, C), keys and values so far."""
         batch, time, width = inputs.shape
         split = self.queries_keys_values(inputs).view(batch, time, 3, self.heads, width // self.heads)
-        queries, keys, values = split.permute(2, 0, 3, 1, 4)  # (B, N, T, D) each
-        queries, keys = rotate(queries, rotation), rotate(keys, rotation)
+        split = split.permute(2, 0, 3, 1, 4)  # (3, B, N, T, D)
+        queries, keys = rotate(self.norm(split[:2]), rotation)  # (B, N, T, D) each, as are the values
+        values = split[2]
         if past is not None and past[0].shape[2]:
             keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
             mask = causal_mask(time, keys.shape[2], inputs.device)
@@ -52,7 +58,7 @@ def rotary_angles(start: int, time: int, size: int, device: torch.device) -> Ten
 
 
 def rotate(vectors: Tensor, rotation: Tensor) -> Tensor:
-    """Turn each pair of channels, one of each half, by its position's angle: (B, N, T, D) -> (B, N, T, D)."""
+    """Turn each pair of channels, one of each half, by its position's angle: (..., T, D) -> (..., T, D)."""
     cosine, sine = rotation.to(vectors.dtype).chunk(2, 1)  # (T, D/2) each
     first, second = vectors.chunk(2, -1)
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], -1)

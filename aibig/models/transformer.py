@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from aibig.errors import UserError
 from aibig.layers.attention import CausalSelfAttention, KeysAndValues, rotary_angles
 from aibig.layers.language_model import LanguageModel
+from aibig.layers.norm import RMSNorm
 from aibig.settings import Fraction, PositiveInt
 
 
@@ -38,7 +39,7 @@ class Transformer(LanguageModel):
         self.embedding = nn.Embedding(vocab_size, width)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
-        self.norm = nn.RMSNorm(width)
+        self.norm = RMSNorm(width)
         self.head = nn.Linear(width, vocab_size, bias=False)
         self._initialise()
 
@@ -64,11 +65,21 @@ class Transformer(LanguageModel):
         return []
 
     def _initialise(self) -> None:
-        """Normal weights of 0.02; those that add to the residual stream smaller with depth (GPT-2, section 2.3)."""
+        """Normal weights of 1/sqrt(inputs), so that scales stay; small ones where the stream is added to.
+
+        What is added falls with depth (GPT-2, section 2.3), so that the stream begins as the embedding, of
+        scale 1; the head begins close to zero, so that all tokens begin about as likely.
+        """
         for name, parameter in self.named_parameters():
             if parameter.ndim >= 2:
-                deep = name.endswith(("attention.out.weight", "down.weight"))
-                nn.init.normal_(parameter, std=0.02 / ((2 * len(self.blocks)) ** 0.5 if deep else 1.0))
+                std = parameter.shape[1] ** -0.5
+                if name == "embedding.weight":
+                    std = 1.0
+                elif name == "head.weight":
+                    std = 0.02
+                elif name.endswith(("attention.out.weight", "down.weight")):
+                    std = 0.02 / (2 * len(self.blocks)) ** 0.5
+                nn.init.normal_(parameter, std=std)
 
 
 class Block(nn.Module):
@@ -76,9 +87,9 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(width)
+        self.attention_norm = RMSNorm(width)
         self.attention = CausalSelfAttention(width, heads, dropout)
-        self.feed_forward_norm = nn.RMSNorm(width)
+        self.feed_forward_norm = RMSNorm(width)
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = nn.Linear(4 * width, width, bias=False)
         self.dropout = nn.Dropout(dropout)

@@ -97,17 +97,20 @@ def test_transformer_sees_no_future_and_knows_positions() -> None:
     assert not torch.allclose(model(swapped)[0][:, -1], before[:, -1])
 
 
-def test_attention_is_softmax_of_scaled_products() -> None:
+def test_attention_is_softmax_of_scaled_products_of_normalised_vectors() -> None:
     from aibig.layers.attention import CausalSelfAttention, rotary_angles, rotate
 
     torch.manual_seed(0)
     attention = CausalSelfAttention(8, 2).double()
+    gain = torch.rand(4, dtype=torch.float64) + 0.5
+    attention.norm.weight.data.copy_(gain)
     inputs = torch.randn(1, 5, 8, dtype=torch.float64)
     rotation = rotary_angles(0, 5, 4, inputs.device)
     q, k, v = attention.queries_keys_values(inputs).view(5, 3, 2, 4).unbind(1)  # (T, N, D) each
     mixed = torch.zeros(5, 2, 4, dtype=torch.float64)
     for head in range(2):
-        queries, keys = (rotate(one[None, None, :, head], rotation)[0, 0] for one in (q, k))
+        normed = [one[:, head] / one[:, head].square().mean(1, keepdim=True).sqrt() for one in (q, k)]
+        queries, keys = (rotate(one * gain, rotation) for one in normed)
         for time in range(5):
             weights = (queries[time] @ keys[: time + 1].T / 4**0.5).softmax(0)
             mixed[time, head] = weights @ v[: time + 1, head]

@@ -1,0 +1,18 @@
+"""Normalisation in whatever precision its input has."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class RMSNorm(nn.RMSNorm):
+    """Vectors divided by the root of their mean square, times a gain (arXiv 1910.07467, eq. 4).
+
+    Under autocast the input may be bf16; with the gain in the same type torch takes its fused kernel.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        weight = None if self.weight is None else self.weight.to(x.dtype)
+        return F.rms_norm(x, self.normalized_shape, weight, self.eps)
