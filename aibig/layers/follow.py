@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from aibig.layers.shards import local
 
 
 def follow(follower: nn.Module, model: nn.Module, fraction: float = 1.0) -> None:
@@ -21,8 +23,7 @@ def trail(follower: nn.Module, model: nn.Module) -> Callable[[float], None]:
 
     Made after both are placed and sharded, which changes the parameters.
     """
-    ours: list[Tensor] = list(follower.parameters())
-    theirs: list[Tensor] = list(model.parameters())
+    ours, theirs = ([local(one.detach()) for one in module.parameters()] for module in (follower, model))
     buffers = list(zip(follower.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from aibig.errors import UserError
+
 if TYPE_CHECKING:
     from aibig.config import Config
 
@@ -67,8 +69,8 @@ class Task(ABC):
     """
 
     counts: ClassVar[tuple[str, ...]] = ()  # what its batches count: samples, tokens, env_steps
-    headline: ClassVar[str]  # the metric of `evaluate` that selects the best model
-    higher_is_better: ClassVar[bool]
+    headline: ClassVar[str] = "loss"  # the metric of `evaluate` that selects the best model
+    higher_is_better: ClassVar[bool] = False
 
     model: nn.Module
     context: Context
@@ -76,9 +78,12 @@ class Task(ABC):
     updates_per_epoch: int | None = None  # of one micro-batch each; None: this task has no epochs
 
     @classmethod
-    @abstractmethod
     def from_config(cls, config: Config, context: Context) -> Task:
-        """Build the task and all that it needs from the sections of a config."""
+        """Build the task and all that it needs from the sections of a config.
+
+        Only a task that a config names has it. Raises UserError for others.
+        """
+        raise UserError(f"{cls.__name__} can't be made from a config; give it a class method from_config")
 
     @abstractmethod
     def next_batch(self) -> Batch:

@@ -30,11 +30,15 @@ class WeightAverage:
             self._move = trail(self.module, model)
         self._move(1.0 - min(self._decay, (1 + updates) / (10 + updates)))
 
+    def give_to(self, model: nn.Module) -> None:
+        """The model becomes the average."""
+        follow(model, self.module)
+
     @contextmanager
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
         """The model computes with the average inside this context."""
         kept = [one.detach().clone() for one in [*model.parameters(), *model.buffers()]]
-        follow(model, self.module)
+        self.give_to(model)
         try:
             yield
         finally:

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from aibig.layers.shards import is_sharded
+
 
 class World:
     """The ranks of this run. Joins torchrun's process group if its variables are set."""
@@ -76,21 +78,6 @@ def distribute(module: nn.Module, how: str) -> None:
 def synchronise_gradients(module: nn.Module, now: bool) -> None:
     """Whether the next backward pass averages gradients over ranks; of several micro-batches only the last need."""
     module.set_requires_gradient_sync(now)  # type: ignore[operator]
-
-
-def full(tensor: Tensor) -> Tensor:
-    """A tensor whole, if it is sharded."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-
-
-def local(tensor: Tensor) -> Tensor:
-    """This rank's part of a tensor, if it is sharded; a view."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
-def is_sharded(module: nn.Module) -> bool:
-    """Whether parameters of `module` are sharded over ranks."""
-    return any(hasattr(one, "full_tensor") for one in module.parameters())
 
 
 def whole_state(module: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:

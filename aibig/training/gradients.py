@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aibig.training.distributed import World, full, local
+from aibig.layers.shards import full, local
+from aibig.training.distributed import World
 
 
 @dataclass
@@ -16,7 +17,7 @@ class GradientStep:
     """Takes the optimizer's step, unless the loss or the gradient is not finite.
 
     On the CPU the host looks, which costs nothing. On an accelerator it would have to wait, so the device decides:
-    GradScaler does for fp16, and the fused optimizers honour `found_inf`.
+    GradScaler does for fp16, and the fused optimizers honour `found_inf`. For an optimizer that does not, it waits.
     """
 
     optimizer: torch.optim.Optimizer
@@ -25,6 +26,10 @@ class GradientStep:
     device: torch.device
     scaler: torch.amp.GradScaler | None = None
     clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        device_can = self.scaler is not None or getattr(self.optimizer, "_step_supports_amp_scaling", False)
+        self.host_looks = self.device.type == "cpu" or not device_can
 
     def take(self, loss: Tensor, total_weight: float | None) -> tuple[bool, dict[str, Tensor | float]]:
         """Step. Returns False if the host knows that the step was skipped, and what is to be logged.
@@ -49,13 +54,16 @@ class GradientStep:
 
     def _divide(self, gradients: list[Tensor], weight: float, loss: Tensor) -> Tensor:
         """Gradients over the weight of all ranks (theirs arrive averaged). Returns the sum of all ranks' losses."""
-        total, losses = self.world.sum(torch.stack([torch.tensor(weight, device=self.device), loss.float()])).unbind()
-        torch._foreach_mul_([local(one) for one in gradients], self.world.size / total)
+        wide = torch.float32 if self.device.type == "mps" else torch.float64  # no rounding that a model could see
+        weight_and_loss = torch.stack([torch.full((), weight, dtype=wide, device=self.device), loss.to(wide)])
+        total, losses = self.world.sum(weight_and_loss).unbind()
+        factor = (self.world.size / total).to(gradients[0].dtype)
+        torch._foreach_mul_([local(one) for one in gradients], factor)
         return losses
 
     def _step_if_finite(self, checked: Tensor) -> float | Tensor:
-        """Step unless `checked` is not finite. Returns 1 if skipped, else 0: on an accelerator a tensor."""
-        if self.device.type == "cpu":
+        """Step unless `checked` is not finite. Returns 1 if skipped, else 0: a tensor if the device decides."""
+        if self.host_looks:
             if not math.isfinite(checked.item()):
                 if self.scaler is not None:
                     self.scaler.update()

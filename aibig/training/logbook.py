@@ -25,12 +25,14 @@ FILE = "metrics.jsonl"
 class Logbook:
     """Collects the metrics of micro-batches; writes one JSON object a line.
 
-    folder: where metrics.jsonl goes, None for nowhere.
+    folder: where metrics.jsonl goes, made if it is not there; None for nowhere.
     """
 
     def __init__(self, world: World, folder: Path | None) -> None:
         self._world = world
         self._folder = folder if world.is_main else None
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
         self._pending: dict[str, tuple[list[Tensor | float], list[float]]] = {}  # name -> values, weights
         self._bar: tqdm[Any] | None = None
         self._lines = 0

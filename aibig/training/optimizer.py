@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from aibig.layers.shards import is_sharded
 from aibig.settings import Fraction, NonNegativeFloat, PositiveFloat
 
 OptimizerMaker = Callable[[nn.Module], torch.optim.Optimizer]
@@ -55,6 +56,8 @@ def _maker(kind: type[torch.optim.Optimizer], weight_decay: float, **settings: A
     def make(model: nn.Module) -> torch.optim.Optimizer:
         parameters = [one for one in model.parameters() if one.requires_grad]
         fused = all(one.device.type in FUSED_DEVICES for one in parameters)
+        if kind is torch.optim.SGD and is_sharded(model):  # no such kernel, as of torch 2.15
+            fused = False
         return kind(_groups(parameters, weight_decay), fused=fused, **settings)  # type: ignore[call-arg]
 
     return make

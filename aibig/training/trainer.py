@@ -120,7 +120,7 @@ class Trainer:
         self.context = Context(self.device, seed, self.world.rank, self.world.size, accumulate, nullcontext, generator)
         seed_generators(derive_seed(seed, "model"))  # the same first weights on every rank
 
-    def fit(self, task: Task, folder: Path | None = None, *, resume: bool = False) -> Result:
+    def fit(self, task: Task, folder: str | Path | None = None, *, resume: bool = False) -> Result:
         """Train `task` up to the first limit; leave its model with the best weights, and test those once.
 
         folder: where checkpoints/ and metrics.jsonl go; without it nothing is written. resume: go on from the
@@ -181,7 +181,7 @@ class Trainer:
             task.after_update(progress.step)
             if self.average is not None:
                 self.average.update(task.model, progress.step)
-        if self.device.type == "cpu":
+        if self.gradient_step.host_looks:
             self._watch_skipped(1, 0 if taken else 1)
         self.logbook.advance()
 
@@ -195,7 +195,7 @@ class Trainer:
                 f"step {self.progress.step}: {skipped} of the last {len(skips)} updates were skipped, "
                 "since their loss or gradient was not finite"
             )
-        if self.device.type != "cpu":  # only now does the host know
+        if not self.gradient_step.host_looks:  # only now does the host know
             self._watch_skipped(len(skips), skipped)
         counts_before, seconds_before = self._at_last_log
         self._at_last_log = dict(self.progress.counts), seconds
@@ -210,7 +210,7 @@ class Trainer:
 
     def _evaluate(self, saving: bool = True) -> None:
         with self.stopwatch.paused(), self._averaged():
-            metrics = self.task.evaluate("validation")
+            metrics = self.world.share(self.task.evaluate("validation"))  # all must find the same model best
         if not metrics:
             return
         self.logbook.write({"kind": "validation", **self.progress.position(), **metrics})
@@ -264,7 +264,7 @@ class Trainer:
         metrics: dict[str, float] = {}
         if not interrupted:
             self._take_best_weights()
-            metrics = self.task.evaluate("test")
+            metrics = self.world.share(self.task.evaluate("test"))
             self.logbook.write({"kind": "test", **self.progress.position(), **metrics})
         self.logbook.flush()
         self.logbook.close()
@@ -297,10 +297,11 @@ class Trainer:
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(deterministic)
 
-    def _begin(self, task: Task, folder: Path | None, resume: bool) -> None:
+    def _begin(self, task: Task, place: str | Path | None, resume: bool) -> None:
+        folder = None if place is None else Path(place)
         self.task = task
         self.check(task)
-        self.folder = None if folder is None else Path(folder) / "checkpoints"
+        self.folder = None if folder is None else folder / "checkpoints"
         self.average = None if self.ema_decay is None else WeightAverage(task.model, self.ema_decay)
         for module in self._modules().values():  # copies are made by now: shard them all alike
             module.to(self.device)
@@ -432,7 +433,8 @@ class Trainer:
         if self._best_weights is not None:
             self.task.model.load_state_dict(self._best_weights)
         elif best is None or best == self.progress.step or self.folder is None:
-            load_whole_state(self.task.model, whole_state(self._modules()[which]))
+            if self.average is not None:
+                self.average.give_to(self.task.model)
         else:
             path = checkpoint.path_of(self.folder, best)
             damage = checkpoint.find_damage(path)
