@@ -10,7 +10,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from aibig.config import Config, load_config
     from aibig.errors import UserError
+    from aibig.evaluation import evaluate
     from aibig.inference.model_folder import load_model, save_model
+    from aibig.inference.predictor import load_predictor
     from aibig.registry import (
         Entry,
         create_model,
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "aibig.config": ("Config", "load_config"),
     "aibig.errors": ("UserError",),
+    "aibig.evaluation": ("evaluate",),
     "aibig.inference.model_folder": ("load_model", "save_model"),
+    "aibig.inference.predictor": ("load_predictor",),
     "aibig.registry": (
         *("Entry", "create_model", "list_models"),
         *("register_dataset", "register_environment", "register_model", "register_task"),
@@ -41,9 +45,11 @@ __all__ = [
     "Trainer",
     "UserError",
     "create_model",
+    "evaluate",
     "list_models",
     "load_config",
     "load_model",
+    "load_predictor",
     "register_dataset",
     "register_environment",
     "register_model",

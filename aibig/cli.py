@@ -60,7 +60,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     """measure a run's model again, on a part of its data"""
 
     def run(chosen: argparse.Namespace) -> int:
-        from aibig.evaluate import evaluate as measure
+        from aibig.evaluation import evaluate as measure
 
         show(measure(chosen.path, split=chosen.split), chosen.json)
         return 0

@@ -59,9 +59,10 @@ def train(
     result = trainer.fit(task, folder, resume=resume)
     if result.interrupted:
         return run_folder.Run(folder)
+    weights = trainer.weights(task)
     if trainer.world.is_main:
         try:
-            export(task, trainer, result, folder)
+            export(task, trainer, result, weights, folder)
         except OSError as error:
             raise UserError(
                 f"{folder}: the model could not be written ({error}); nothing trained is lost: free some space, then "
@@ -89,13 +90,13 @@ def build(config: Config) -> tuple[Trainer, Task]:
     return trainer, task
 
 
-def export(task: Task, trainer: Trainer, result: Result, folder: Path) -> None:
+def export(task: Task, trainer: Trainer, result: Result, weights: dict[str, Any], folder: Path) -> None:
     """Write the model, alone fit for use, and then result.json, the sign that the run is complete."""
     from aibig.inference.model_folder import save_model
     from aibig.training.logbook import plain_number
     from aibig.training.run_folder import write_result
 
-    save_model(task.model, folder / "model", task.inference_facts())
+    save_model(task.model, folder / "model", task.inference_facts(), weights)
     progress = result.progress
     unit, count = next(iter(progress.counts.items()), ("steps", progress.step))
     write_result(

@@ -89,10 +89,11 @@ def test_an_agent_plays(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--config", "nets/digits", "model.name=lstmm"], "command line: model.name: unknown model 'lstmm'"),
         (["train", "--config", "nets/digits", "trainer.device=tpu9"], "trainer.device: 'tpu9' can't be used here"),
         (["train", "--config", "nets/digits", "model.out_features=3"], "is 3, but the data make it 10; leave it out"),
-        (["train", "--config", "nets/digits", "task.name=regression"], "has classes for targets; use the task"),
+        (["train", "--config", "nets/digits", "task.name=regression"], "task.label_smoothing: unknown setting"),
         (["train", "--config", "dqn/cartpole", "env.name=CartPool-v1"], "did you mean 'CartPole-v1'"),
         (["train", "--config", "dqn/cartpole", "env.name=Pendulum-v1"], "DQN chooses among Discrete ones"),
         (["train", "--config", "dqn/cartpole", "trainer.max_epochs=3"], "this task has no epochs to count"),
+        (["train", "--config", "mismatched.yaml"], "has classes for targets; use the task 'classification'"),
         (["evaluate", "nowhere"], "nowhere: holds no run"),
         (["predict", "nowhere", "x.csv"], "nowhere: holds no model"),
         (["generate", "nowhere", "--prompt", "x"], "nowhere: holds no model"),
@@ -102,10 +103,11 @@ def test_an_agent_plays(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_mistake_is_one_line_and_exit_code_2(
     words: list[str], complaint: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    Path("mismatched.yaml").write_text(yaml.safe_dump({**NETS, "task": {"name": "regression"}}))
     code, out, err = run(capsys, *words)
     assert code == 2 and out == "" and complaint in err
     assert len(err.splitlines()) == 1
-    assert not list(tmp_path.iterdir()), "a refused command wrote something"
+    assert [one.name for one in tmp_path.iterdir()] == ["mismatched.yaml"], "a refused command wrote something"
 
 
 def test_a_mistake_costs_no_torch(tmp_path: Path) -> None:

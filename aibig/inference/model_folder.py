@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from aibig import registry
 from aibig.errors import UserError
@@ -19,8 +19,15 @@ FORMAT = 1
 FACTS, WEIGHTS = "model.json", "weights.safetensors"
 
 
-def save_model(model: nn.Module, folder: str | Path, facts: dict[str, Any] | None = None) -> Path:
+def save_model(
+    model: nn.Module,
+    folder: str | Path,
+    facts: dict[str, Any] | None = None,
+    weights: dict[str, Tensor] | None = None,
+) -> Path:
     """Write `model`, made by `create_model`, with `facts` that prediction needs; replaces what `folder` held.
+
+    weights: the model's state, where its own is not whole, being sharded over ranks.
 
     The new folder is complete before it takes the old one's place. Raises UserError if the model's class is not
     registered, OSError if the disk is full.
@@ -36,8 +43,9 @@ def save_model(model: nn.Module, folder: str | Path, facts: dict[str, Any] | Non
     for leftover in (temporary, replaced):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
+    state = model.state_dict() if weights is None else weights
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    save_file(plain, temporary / WEIGHTS, metadata={"format": "pt"})
     described = {"format": FORMAT, **registered, **(facts or {})}
     (temporary / FACTS).write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
     if folder.exists():

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aibig.errors import UserError
+from aibig.layers.shards import full
 from aibig.seeds import derive_seed
 from aibig.settings import Fraction, PositiveFloat, PositiveInt
 from aibig.tasks.base import Batch, Context, Task
@@ -146,6 +147,10 @@ class Trainer:
         with self._process_set_up_for(task):
             task.model.to(self.device)
             return task.evaluate(split)
+
+    def weights(self, task: Task) -> dict[str, Tensor]:
+        """The state of `task`'s model, whole on the main rank however it is sharded. Every rank must call it."""
+        return whole_state(task.model)
 
     def _update(self) -> None:
         """One update: micro-batches, then a step. Nothing in here waits for the device."""
@@ -425,20 +430,21 @@ class Trainer:
 
     def _copy_of_weights(self) -> dict[str, Tensor]:
         module = self.task.model if self.average is None else self.average.module
-        return {name: value.detach().clone() for name, value in module.state_dict().items()}
+        return {name: full(value.detach()).clone() for name, value in module.state_dict().items()}
 
     def _take_best_weights(self) -> None:
         """Load the weights of the best evaluation; the last ones if there was none."""
-        which, best = "model" if self.average is None else "average", self.progress.best_step
+        best = self.progress.best_step
         if self._best_weights is not None:
-            self.task.model.load_state_dict(self._best_weights)
-        elif best is None or best == self.progress.step or self.folder is None:
-            if self.average is not None:
-                self.average.give_to(self.task.model)
-        else:
+            load_whole_state(self.task.model, self._best_weights)
+            return
+        if best is not None and best != self.progress.step and self.folder is not None:
             path = checkpoint.path_of(self.folder, best)
             damage = checkpoint.find_damage(path)
             if damage is None:
+                which = "model" if self.average is None else "average"
                 load_whole_state(self.task.model, checkpoint.read(path, "shared")["modules"][which])
-            else:
-                self.logbook.say(f"{path}: {damage}; the best model is lost, the last one takes its place")
+                return
+            self.logbook.say(f"{path}: {damage}; the best model is lost, the last one takes its place")
+        if self.average is not None:
+            self.average.give_to(self.task.model)

@@ -24,7 +24,8 @@ from aibig.errors import UserError
 from aibig.layers.shards import full
 from aibig.models.net import Net
 from aibig.tasks.supervised import Classification
-from aibig.training import optimizer
+from aibig.training import checkpoint, optimizer
+from aibig.training.distributed import World
 from aibig.training.trainer import Trainer
 
 UPDATES = 5  # of Masked and Classification
@@ -117,6 +118,30 @@ def disagreeing(folder: Path, best: int, **settings: Any) -> dict[str, Any]:
     return {"weights": weights, "metrics": result.metrics, "best_step": best_step}
 
 
+def unsaved_best(folder: Path, crash_at: int | None = None, **settings: Any) -> dict[str, Any]:
+    """The checkpoint of the best step, 6, finds the disk full; whole, or crashed after the next one and resumed."""
+    write = checkpoint.try_to_write
+
+    def fit(crash_at: int | None, resume: bool) -> Disagreeing:
+        trainer = Trainer(max_steps=12, eval_every=3, save_every=4, ema_decay=0.5, **settings)
+        task = Disagreeing(trainer.context, best=2)
+        task.evaluations = 2 if resume else 0  # it counts them itself
+        trainer.fit(task if crash_at is None else crashing(task, crash_at), folder, resume=resume)
+        return task
+
+    def full_at_6(place: Path, step: int, state: dict[str, Any], world: World) -> OSError | None:
+        return OSError("full") if step == 6 else write(place, step, state, world)
+
+    checkpoint.try_to_write = full_at_6
+    try:
+        if crash_at is not None:
+            with suppress(Crash):
+                fit(crash_at, resume=False)
+        return {"weights": whole_weights(fit(None, resume=crash_at is not None).model)}
+    finally:
+        checkpoint.try_to_write = write
+
+
 SCENARIOS: dict[str, Callable[[Path], dict[str, Any]]] = {"hopeless": hopeless}
 for _parallel in PARALLEL:
     _how: dict[str, Any] = {"parallel": _parallel}
@@ -130,6 +155,8 @@ for _parallel in PARALLEL:
         f"classification {_parallel}": partial(classification, **_how),
         f"disagreeing 2 {_parallel}": partial(disagreeing, best=2, **_how),
         f"disagreeing 3 {_parallel}": partial(disagreeing, best=3, **_how),
+        f"unsaved whole {_parallel}": partial(unsaved_best, **_how),
+        f"unsaved crashed {_parallel}": partial(unsaved_best, crash_at=9, **_how),
     }
     for _kind in FOLLOWING:
         SCENARIOS |= {

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "training": ["layers"],
     "training.trainer": ["layers", "training", "tasks.base"],
     "report": ["metrics", "training", "inference"],
-    **{name: ["*"] for name in ("train", "evaluate", "cli", "__main__", "")},
+    **{name: ["*"] for name in ("train", "evaluation", "cli", "__main__", "")},
 }
 
 

@@ -1,0 +1,29 @@
+"""Two ranks under torchrun, from the command line to a model that one process loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aibig
+
+
+@pytest.mark.parametrize("parallel", ["replicate", "fully_shard"])
+def test_torchrun_leaves_one_whole_model(parallel: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    settings = ["trainer.max_epochs=3", f"trainer.parallel={parallel}", "--out", "run"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "-m", "aibig.train", "--config", "nets/digits", *settings],
+        **{"cwd": tmp_path, "env": env, "capture_output": True, "text": True},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test: accuracy") == 1, "each rank reported"
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["metrics"]["accuracy"] > 0.9 and result["parameters"] == 64 * 512 + 512 + 512 * 10 + 10
+    assert aibig.evaluate(tmp_path / "run") == pytest.approx(result["metrics"])
