@@ -125,6 +125,7 @@ def unsaved_best(folder: Path, crash_at: int | None = None, **settings: Any) -> 
     def fit(crash_at: int | None, resume: bool) -> Disagreeing:
         trainer = Trainer(max_steps=12, eval_every=3, save_every=4, ema_decay=0.5, **settings)
         task = Disagreeing(trainer.context, best=2)
+        task.model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))  # both ranks have a part of it
         task.evaluations = 2 if resume else 0  # it counts them itself
         trainer.fit(task if crash_at is None else crashing(task, crash_at), folder, resume=resume)
         return task
