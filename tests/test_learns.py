@@ -46,7 +46,7 @@ def test_language_models_learn_a_refrain(model: str, order: str, tmp_path: Path,
 
 
 def test_memory_is_worth_something(tmp_path: Path) -> None:
-    """A text in which what follows is decided by what stood in the window before."""
+    """A text in which what follows is decided by what stood in the window before: evaluation carries memory too."""
     text = tmp_path / "far.txt"
     import random
 
