@@ -101,7 +101,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
         name = path.stem
     config = Config(values, name, places)
     for key, value in (overrides or {}).items():
-        _override(config, key, value)
+        _override(config, key, value, place="command line" if isinstance(overrides, CommandLine) else "overrides")
     _check(config)
     return config
 
@@ -124,9 +124,13 @@ def shipped_configs() -> dict[str, Path]:
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.glob("*/*.yaml"))}
 
 
-def parse_overrides(words: Iterable[str]) -> dict[str, Any]:
+class CommandLine(dict[str, Any]):
+    """Overrides that were typed, so that a mistake in them is said to stand there."""
+
+
+def parse_overrides(words: Iterable[str]) -> CommandLine:
     """`["optimizer.lr=3e-3"]` as a mapping; values are read as YAML."""
-    overrides = {}
+    overrides = CommandLine()
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or ("." not in key and key != "seed"):
@@ -186,15 +190,15 @@ def _construct(node: yaml.Node, path: Path, key: str, places: dict[str, str]) ->
     return values
 
 
-def _override(config: Config, key: str, value: Any) -> None:
+def _override(config: Config, key: str, value: Any, place: str) -> None:
     *sections, last = key.split(".")
     inside = config.values
     for section in sections:
         inside = inside.setdefault(section, {})
         if not isinstance(inside, dict):
-            raise UserError(f"command line: {key}: {section!r} has no settings inside")
+            raise UserError(f"{place}: {key}: {section!r} has no settings inside")
     inside[last] = value
-    config.places[key] = "command line"
+    config.places[key] = place
 
 
 def _check(config: Config) -> None:

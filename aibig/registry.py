@@ -222,7 +222,7 @@ def register_model(name: str, *, family: str, **facts: Any) -> Callable[[Made], 
 
 
 def register_dataset(name: str, *, into: str = "arrays", **facts: Any) -> Callable[[Made], Made]:
-    """Decorator: makes a function that returns `aibig.data.Arrays` (into="arrays") or text ("text") a dataset."""
+    """Decorator: makes a function that returns aibig.data.arrays.Arrays (into="arrays") or text ("text") a dataset."""
     holders = {"arrays": "aibig.data.arrays:ArrayData", "text": "aibig.data.text:TextData"}
     return datasets.register(name, into=holders.get(into, into), **facts)
 

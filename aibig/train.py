@@ -47,6 +47,7 @@ def train(
         run_folder.adopt_choices(checked, folder)
         if run_folder.is_complete(folder, checked):
             return run_folder.Run(folder, run_folder.read_result(folder))
+        run_folder.refuse_without_checkpoints(folder)
     elif out is not None:
         run_folder.refuse_if_in_use(Path(out))
     trainer, task = build(checked)
@@ -153,8 +154,11 @@ def run(chosen: argparse.Namespace) -> int:
     source = chosen.config
     if source is None:
         if not (chosen.resume and chosen.out):
-            raise UserError("command line: --config FILE is missing (try --config nets/digits)")
+            wanted = "--resume needs --out DIR or --config FILE" if chosen.resume else "--config FILE is missing"
+            raise UserError(f"command line: {wanted} (try --config nets/digits)")
         source = Path(chosen.out) / "config.yaml"
+        if not source.is_file():
+            raise UserError(f"{chosen.out}: holds no run to resume (no config.yaml)")
     return report(train(source, parse_overrides(chosen.overrides), out=chosen.out, resume=chosen.resume))
 
 
@@ -171,8 +175,13 @@ def report(run: Run) -> int:
     metrics = ", ".join(f"{name} {value}" for name, value in shown.items()) or "none"
     throughput = f"{result['throughput']['value']:,.0f} {result['throughput']['unit']}"
     print(f"test: {metrics}")
+    if None in result["metrics"].values():
+        print(
+            "the model diverged: its outputs are not finite; lower optimizer.lr or set trainer.clip_norm",
+            file=sys.stderr,
+        )
     print(f"{result['steps']:,} steps in {result['train_seconds']:.1f} s of training ({throughput}); run: {run.path}")
-    return 0
+    return 2 if None in result["metrics"].values() else 0
 
 
 class _Callable(types.ModuleType):

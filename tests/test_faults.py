@@ -140,3 +140,20 @@ def test_importing_aibig_with_a_broken_torchvision_works(tmp_path: Path) -> None
     code = "import aibig; print(aibig.create_model('net'))"
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     assert subprocess.run([sys.executable, "-c", code], env=env, capture_output=True).returncode == 0
+
+
+def test_a_run_that_diverged_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--config", "nets/digits", "optimizer.lr=1e10", "trainer.max_steps=50", "--out", "run"]
+    assert main(words) == 2
+    assert "the model diverged" in capsys.readouterr().err
+
+
+def test_a_finished_run_without_checkpoints_is_not_begun_again_over_its_model(tmp_path: Path) -> None:
+    import shutil
+
+    aibig.train(NETS, {"trainer.max_steps": 5}, out=tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    before = (tmp_path / "run" / "model" / "weights.safetensors").read_bytes()
+    with pytest.raises(aibig.UserError, match="has no checkpoints to go on from"):
+        aibig.train(NETS, out=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "model" / "weights.safetensors").read_bytes() == before

@@ -32,6 +32,9 @@ class Arrays:
     class_names: list[str] = field(default_factory=list)
     feature_names: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.features, self.targets = np.asarray(self.features), np.asarray(self.targets)
+
 
 class ArrayData:
     """Arrays split into train, validation and test, scaled, as tensors.
@@ -55,6 +58,8 @@ class ArrayData:
         scaling: Literal["standard", "range", "none"] = "standard",
     ) -> None:
         arrays = source() if callable(source) else source
+        if not isinstance(arrays, Arrays):
+            raise UserError(f"the dataset gave a {type(arrays).__name__}; it must give aibig.data.arrays.Arrays")
         self.class_names, self.feature_names = arrays.class_names, arrays.feature_names
         self.batch_size = batch_size
         _check_rows(arrays)
@@ -121,10 +126,22 @@ def fit_scaling(features: Tensor, scaling: str) -> tuple[Tensor, Tensor]:
 
 
 def _check_rows(arrays: Arrays) -> None:
+    if not len(arrays.features):
+        raise UserError("there are no rows")
     if len(arrays.features) != len(arrays.targets):
         raise UserError(f"{len(arrays.features)} rows of features do not match {len(arrays.targets)} targets")
     for what, values in (("features", arrays.features), ("targets", arrays.targets)):
-        bad = np.argwhere(~np.isfinite(np.asarray(values, dtype=float)))
+        try:
+            bad = np.argwhere(~np.isfinite(values.astype(float)))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"the {what} are not all numbers: {error}") from None
         if len(bad):
             column = f", column {int(bad[0][1])}" if len(bad[0]) > 1 else ""
             raise UserError(f"row {int(bad[0][0])}{column} of the {what} is not a finite number")
+    strange = np.flatnonzero(~np.isin(arrays.targets, range(len(arrays.class_names))))
+    if arrays.class_names and len(strange):
+        row = int(strange[0])
+        raise UserError(
+            f"row {row} of the targets is {arrays.targets[row]}, but {len(arrays.class_names)} classes are numbered "
+            f"from 0 to {len(arrays.class_names) - 1}"
+        )

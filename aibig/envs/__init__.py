@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import partial
 
+from aibig.errors import UserError
 from aibig.registry import Entry
 
 POOL = "aibig.envs.pool:EnvPool"
@@ -12,7 +14,10 @@ ENVIRONMENTS: list[Entry] = []
 
 
 def find(name: str) -> Entry | None:
-    """The row of a gymnasium id ("CartPole-v1"), with its class's own constructor as its settings."""
+    """The row of a gymnasium id ("CartPole-v1"), with its class's own constructor as its settings.
+
+    Raises UserError if a package that it needs is missing.
+    """
     import gymnasium
 
     try:
@@ -20,6 +25,10 @@ def find(name: str) -> Entry | None:
     except gymnasium.error.Error:
         return None
     where = spec.entry_point if isinstance(spec.entry_point, str) else ""
+    try:
+        importlib.import_module(where.partition(":")[0] or "gymnasium")
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        raise UserError(f"environment {name!r} needs a package that is not installed: {error}") from None
     make = partial(gymnasium.make, name, disable_env_checker=True)
     return Entry(name, make, family="dqn", into=POOL, signature=where)
 

@@ -62,7 +62,13 @@ def load_model(path: str | Path) -> nn.Module:
     """
     folder = model_folder(path)
     facts = read_facts(folder)
-    model = registry.create_model(facts["name"], **facts["settings"])
+    try:
+        model = registry.create_model(facts["name"], **facts["settings"])
+    except UserError as error:
+        raise UserError(
+            f"{folder}: {error}; if {facts['name']!r} is registered by code of yours, import that first, or declare it "
+            "as an entry point of the group 'aibig'"
+        ) from None
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, OSError, RuntimeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
@@ -35,13 +36,18 @@ class Player:
         """Greedy episodes with seeds from `seed`: returns and lengths in env steps, (episodes,) each.
 
         render: gymnasium's render_mode, such as "human"; the environment then shows itself.
+
+        Raises UserError if a package that showing takes is missing.
         """
         settings = {**self.env["settings"], "count": 1, **({"render_mode": render} if render else {})}
         pool = environments.create(self.env["name"], **settings)
-        with evaluating(self.model):
-            return run_episodes(
-                pool.make,
-                lambda seen: greedy_actions(self.model, seen, self.device),
-                range(seed, seed + episodes),
-                at_once=1 if render else None,
-            )
+        try:
+            with evaluating(self.model):
+                return run_episodes(
+                    pool.make,
+                    lambda seen: greedy_actions(self.model, seen, self.device),
+                    range(seed, seed + episodes),
+                    at_once=1 if render else None,
+                )
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise UserError(f"render {render!r} needs a package that is not installed: {error}") from None

@@ -40,7 +40,7 @@ class RowsPredictor:
     def predict(self, features: ArrayLike) -> NDArray[np.float32]:
         """features (rows, ...) as they come -> probabilities (rows, classes), or values (rows, outputs).
 
-        Raises UserError for rows of another shape.
+        Raises UserError for rows of another shape, and for outputs that are not finite.
         """
         inputs = torch.from_numpy(np.asarray(features, dtype=np.float32))
         if list(inputs.shape[1:]) != self.feature_shape:
@@ -48,6 +48,8 @@ class RowsPredictor:
         with evaluating(self.model):
             parts = [self._predict(part) for part in inputs.split(ROWS_AT_ONCE)]
         predicted: NDArray[np.float32] = torch.cat(parts).numpy()
+        if not np.isfinite(predicted).all():
+            raise UserError("the model's outputs are not finite: it diverged in training, or the input is enormous")
         return predicted
 
     def _predict(self, features: Tensor) -> Tensor:
@@ -87,7 +89,13 @@ class RowsPredictor:
         begins = 0
         if any(to_number(cell) is None for cell in rows[0]):
             begins, header = 1, rows[0]
-            if set(self.feature_names) <= set(header):  # by name, whatever else the table holds
+            missing = [name for name in self.feature_names if name not in header]
+            if missing:
+                raise UserError(
+                    f"{path}:1: has no column {missing[0]!r}; name the columns as in training, "
+                    f"or give {self._columns()} columns without a header"
+                )
+            if self.feature_names:  # by name, whatever else the table holds
                 columns = [header.index(name) for name in self.feature_names]
         if len(columns) != self._columns():
             raise UserError(f"{path}:1: has {len(columns)} columns; the model takes {self._columns()}")

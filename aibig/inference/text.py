@@ -5,6 +5,7 @@ T tokens, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,7 +50,7 @@ class TextGenerator:
         """
         if not prompt:
             raise UserError("the prompt is empty; give at least one character")
-        if temperature < 0 or (top_k is not None and top_k < 1) or max_tokens < 0:
+        if not 0 <= temperature < math.inf or (top_k is not None and top_k < 1) or max_tokens < 0:
             raise UserError("temperature and max_tokens must be at least 0, top_k at least 1")
         generator = torch.Generator().manual_seed(seed)
         tokens = self.tokenizer.encode(prompt).tolist()

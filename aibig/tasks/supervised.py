@@ -98,7 +98,7 @@ class Classification(Supervised):
         """As many outputs as classes. Raises UserError for targets without classes."""
         classes = len(data.class_names)
         if not classes:
-            raise UserError("has no classes; use the task 'regression'")
+            raise UserError("has no classes; give their names (class_names), or use the task 'regression'")
         return {"in_features": data.in_features, "out_features": classes, "num_classes": classes}
 
     def loss(self, batch: Batch) -> Loss:

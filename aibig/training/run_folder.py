@@ -18,7 +18,7 @@ from typing import Any
 
 from aibig.config import Config, differences, read_yaml
 from aibig.errors import UserError
-from aibig.training.checkpoint import write_text
+from aibig.training.checkpoint import steps, write_text
 
 CONFIG, RESULT = "config.yaml", "result.json"
 CHOSEN_BY_RULE = ("device", "precision", "threads")
@@ -105,6 +105,12 @@ def is_complete(folder: Path, config: Config) -> bool:
 def write_result(folder: Path, result: dict[str, Any]) -> None:
     """Write result.json."""
     write_text(folder / RESULT, json.dumps(result, indent=1) + "\n")
+
+
+def refuse_without_checkpoints(folder: Path) -> None:
+    """Raise UserError for a finished run that has nothing to go on from: it would begin again over its model."""
+    if read_result(folder) is not None and not steps(folder / "checkpoints"):
+        raise UserError(f"{folder}: is finished and has no checkpoints to go on from; begin a new run (another --out)")
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

@@ -87,3 +87,12 @@ def test_an_order_goes_on_where_it_was() -> None:
         order.next()
     other.load_state_dict(order.state_dict())
     assert all(torch.equal(order.next()[0], other.next()[0]) for _ in range(9))
+
+
+def test_targets_that_are_no_class_are_named() -> None:
+    with pytest.raises(UserError, match="row 2 of the targets is 5, but 2 classes are numbered from 0 to 1"):
+        ArrayData(Arrays(np.ones((4, 1)), np.array([0, 1, 5, 0]), ["a", "b"]))
+    with pytest.raises(UserError, match="the targets are not all numbers"):
+        ArrayData(Arrays(np.ones((2, 1)), np.array(["yes", "no"])))
+    with pytest.raises(UserError, match=r"it must give aibig\.data\.arrays\.Arrays"):
+        ArrayData(lambda: (np.ones((2, 1)), np.zeros(2)))  # type: ignore[arg-type,return-value]
