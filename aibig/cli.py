@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from aibig.errors import UserError
 from aibig.registry import models
-from aibig.train import add_arguments, guarded, run
+from aibig.train import add_arguments, guarded, parse, run
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(words: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, add in COMMANDS.items():
         add(commands.add_parser(name, help=add.__doc__, description=add.__doc__))
-    chosen = parser.parse_args(words)
+    chosen = parse(parser, words)
     try:
         code = guarded(chosen.run, chosen)
         sys.stdout.flush()
@@ -145,7 +145,7 @@ def play(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("path", metavar="RUN", help="a run's folder, or its model folder")
     parser.add_argument("--episodes", type=positive, default=10)
-    parser.add_argument("--seed", type=int, default=0, help="of the first episode; each one has the next")
+    parser.add_argument("--seed", type=natural, default=0, help="of the first episode; each one has the next")
     parser.add_argument("--render", metavar="MODE", help="gymnasium's render_mode, such as human")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
@@ -188,6 +188,14 @@ def positive(word: str) -> int:
     value = int(word)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def natural(word: str) -> int:
+    """A whole number of at least 0, for argparse."""
+    value = int(word)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {value}")
     return value
 
 

@@ -137,7 +137,7 @@ def parse_overrides(words: Iterable[str]) -> CommandLine:
             raise UserError(f"command line: {word!r}: write section.setting=value, for example optimizer.lr=3e-3")
         try:
             overrides[key] = yaml.load(value, Loader=_Loader)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             raise UserError(f"command line: {word!r}: {value!r} is not a YAML value") from None
     return overrides
 
@@ -177,8 +177,9 @@ def _construct(node: yaml.Node, path: Path, key: str, places: dict[str, str]) ->
         loader = _Loader("")
         try:
             return loader.construct_object(node, deep=True)
-        except yaml.constructor.ConstructorError as error:
-            raise UserError(f"{places[key]}: {key}: {error.problem}; a config holds plain values only") from None
+        except (yaml.constructor.ConstructorError, ValueError, RecursionError) as error:
+            reason = getattr(error, "problem", None) or error
+            raise UserError(f"{places[key]}: {key}: {reason}; a config holds plain values only") from None
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
         name = str(key_node.value)

@@ -17,7 +17,7 @@ def evaluate(path: str | Path, *, split: str = "test") -> dict[str, float]:
     config_file = Path(path) / "config.yaml"
     if not config_file.is_file():
         raise UserError(f"{path}: holds no run (no config.yaml); give a run's folder, such as runs/digits-0001")
-    config = load_config(config_file)
+    config = load_config(config_file, {"trainer.device": "auto"})  # it may have been another machine's
     from aibig.inference.model_folder import load_model
     from aibig.train import build
 

@@ -15,11 +15,13 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from aibig.errors import UserError
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Range:
 
 PositiveInt = Annotated[int, Range("at least 1", lambda value: value >= 1)]
 NonNegativeInt = Annotated[int, Range("at least 0", lambda value: value >= 0)]
-PositiveFloat = Annotated[float, Range("greater than 0", lambda value: value > 0)]
-NonNegativeFloat = Annotated[float, Range("at least 0", lambda value: value >= 0)]
+PositiveFloat = Annotated[float, Range("greater than 0", lambda value: 0 < value < math.inf)]
+NonNegativeFloat = Annotated[float, Range("at least 0", lambda value: 0 <= value < math.inf)]
 Fraction = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
 ExistingPath = Annotated[str, Range("a file or folder that exists", lambda value: Path(value).exists())]
 
@@ -57,8 +59,11 @@ def read_settings(target: str | Callable[..., Any], *, positional: bool = False)
     """
     if isinstance(target, str):
         parsed = _parsed_function(target)
-        if parsed is not None:
-            return _settings_of_source(*parsed, positional=positional)
+        try:
+            if parsed is not None:
+                return _settings_of_source(*parsed, positional=positional)
+        except _NotLiteral:  # a default that only its own module knows
+            pass
         target = load(target)
     if isinstance(target, partial):
         target = target.func
@@ -74,6 +79,23 @@ def check(value: Any, annotation: Any) -> Any:
     if fitted is _MISFIT:
         raise UserError(f"must be {describe(annotation)}, not {value!r}")
     return fitted
+
+
+def checked(function: Decorated) -> Decorated:
+    """Decorator: keyword-only arguments are checked against their annotations, as a config's settings are."""
+
+    @wraps(function)
+    def call(*arguments: Any, **settings: Any) -> Any:
+        declared = read_settings(function)
+        for name, value in settings.items():
+            if name in declared:
+                try:
+                    settings[name] = check(value, declared[name].annotation)
+                except UserError as error:
+                    raise UserError(f"{name} {error}") from None
+        return function(*arguments, **settings)
+
+    return cast(Decorated, call)
 
 
 def describe(annotation: Any) -> str:
@@ -208,9 +230,20 @@ def _settings_of_source(node: ast.FunctionDef, is_method: bool, *, positional: b
     for argument, default in pairs:
         annotation = _evaluate(argument.annotation, Any)
         settings[argument.arg] = Setting(
-            argument.arg, annotation, REQUIRED if default is None else _evaluate(default, None)
+            argument.arg, annotation, REQUIRED if default is None else _evaluate_default(default)
         )
     return settings
+
+
+class _NotLiteral(Exception):
+    """A default that can't be known without importing."""
+
+
+def _evaluate_default(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise _NotLiteral from None
 
 
 def _evaluate(node: ast.expr | None, otherwise: Any) -> Any:

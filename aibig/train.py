@@ -88,6 +88,11 @@ def build(config: Config) -> tuple[Trainer, Task]:
         kind: Any = load(SECTIONS["task"].entry(config.named("task")).target)
         task: Task = kind.from_config(config, trainer.context)
         trainer.check(task)
+    with config.blaming("optimizer"):
+        try:
+            trainer.make_optimizer(task.model)
+        except ValueError as error:
+            raise UserError(str(error)) from None
     return trainer, task
 
 
@@ -121,7 +126,18 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="python -m aibig.train", description="Train a model from a config file.")
     add_arguments(parser)
-    return guarded(run, parser.parse_args(words))
+    return guarded(run, parse(parser, words))
+
+
+def parse(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; overrides may stand anywhere among the options, which argparse alone does not allow."""
+    chosen, others = parser.parse_known_args(words)
+    strange = [word for word in others if "=" not in word or word.startswith("-")]
+    if others and (strange or "overrides" not in chosen):
+        parser.error(f"unrecognized arguments: {' '.join(strange or others)}")
+    if others:
+        chosen.overrides = [*chosen.overrides, *others]
+    return chosen
 
 
 def guarded(command: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -> int:

@@ -87,7 +87,7 @@ class ArrayData:
     def training_rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, ...) and targets (B,) or (B, outputs) of the rows `index` of the training part."""
         features, targets = self.parts["train"]
-        index = index.to(features.device)
+        index = index.to(features.device, non_blocking=True)
         return features.index_select(0, index), targets.index_select(0, index)
 
 

@@ -53,6 +53,8 @@ class NStep:
                 rows = waits & ended
             else:
                 continue
+            if not rows.any():
+                continue
             counts = self.discount**steps * ~terminated[rows]
             yield first[rows], chosen[rows], summed[rows], next_observation[rows], counts
             waits &= ~ended

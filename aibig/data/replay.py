@@ -56,11 +56,12 @@ class Replay:
         next_observation: np.ndarray[Any, Any],
         discount: np.ndarray[Any, Any],
     ) -> None:
-        """Keep E transitions, over the oldest ones."""
+        """Keep E transitions, over the oldest ones; of more than `capacity` the last."""
         count = len(action)
         columns = [observation.reshape(count, -1), next_observation.reshape(count, -1)]
         columns += [one.reshape(count, 1) for one in (reward, discount, action)]
-        rows = torch.from_numpy(np.concatenate(columns, 1, dtype=np.float32))
+        rows = torch.from_numpy(np.concatenate(columns, 1, dtype=np.float32))[-self.capacity :]
+        count = len(rows)
         start = self._added % self.capacity
         fits = min(count, self.capacity - start)
         self._rows[start : start + fits] = rows[:fits]

@@ -54,6 +54,8 @@ class TextData:
         vocab_size: PositiveInt = 10_000,
         order: Literal["shuffled", "stream"] = "shuffled",
     ) -> None:
+        if validation_fraction + test_fraction >= 1:
+            raise UserError("validation_fraction and test_fraction together leave nothing to train on")
         text = source() if callable(source) else source
         self.batch_size, self.context, self.order = batch_size, context, order
         self.tokenizer: Tokenizer = make_tokenizer(tokenizer, text, vocab_size)
@@ -112,7 +114,7 @@ class ShuffledWindows:
     def next(self) -> tuple[Tensor, Tensor, bool]:
         """This rank's tokens and targets, (B, T) each, and whether they continue the batch before."""
         index, _ = self.order.next()
-        starts = index.to(self._tokens.device) * self._context + self._offset()
+        starts = index.to(self._tokens.device, non_blocking=True) * self._context + self._offset()
         places = starts.unsqueeze(1) + self._steps
         return self._tokens[places], self._tokens[places + 1], False
 

@@ -78,11 +78,16 @@ class RowsPredictor:
         if path.suffix == ".npy":
             try:
                 loaded: NDArray[np.float32] = np.load(path, allow_pickle=False).astype(np.float32)
-            except ValueError as error:
+            except (ValueError, EOFError) as error:
                 raise UserError(f"{path}: is not an array of numbers: {error}") from None
+            if loaded.ndim == 0 or loaded[0:1].size != self._columns():
+                raise UserError(f"{path}: has shape {list(loaded.shape)}; give rows of {self._columns()} numbers")
             return loaded.reshape(len(loaded), *self.feature_shape)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows = [row for row in csv.reader(file) if row]
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: is not UTF-8 text (byte {error.start}); convert it to UTF-8") from None
         if not rows:
             raise UserError(f"{path}: is empty; give rows with {self._columns()} columns")
         columns: Sequence[int] = range(len(rows[0]))
@@ -99,6 +104,8 @@ class RowsPredictor:
                 columns = [header.index(name) for name in self.feature_names]
         if len(columns) != self._columns():
             raise UserError(f"{path}:1: has {len(columns)} columns; the model takes {self._columns()}")
+        if len(rows) == begins:
+            raise UserError(f"{path}: has a header and no rows")
         values = np.empty((len(rows) - begins, len(columns)), np.float32)
         for number, row in enumerate(rows[begins:]):
             for place, column in enumerate(columns):

@@ -48,12 +48,10 @@ class TextGenerator:
 
         Raises UserError for an empty prompt, or one with characters that the vocabulary does not know.
         """
-        if not prompt:
-            raise UserError("the prompt is empty; give at least one character")
         if not 0 <= temperature < math.inf or (top_k is not None and top_k < 1) or max_tokens < 0:
             raise UserError("temperature and max_tokens must be at least 0, top_k at least 1")
         generator = torch.Generator().manual_seed(seed)
-        tokens = self.tokenizer.encode(prompt).tolist()
+        tokens = self._encode(prompt)
         made: list[int] = []
         memory, fed, shown = self.model.start_memory(), 0, ""
         for _ in range(max_tokens):
@@ -75,11 +73,18 @@ class TextGenerator:
 
     def next_tokens(self, prompt: str, count: int = 10) -> list[tuple[str, float]]:
         """The likeliest next tokens after `prompt` and their probabilities."""
-        tokens = self.tokenizer.encode(prompt)[-(self.model.context or len(prompt)) :]
-        probabilities = self.model.next_token_probabilities(torch.from_numpy(tokens)[None].to(self.device))[0]
+        tokens = self._encode(prompt)[-(self.model.context or len(prompt)) :]
+        probabilities = self.model.next_token_probabilities(torch.tensor([tokens], device=self.device))[0]
         best = probabilities.topk(min(count, len(probabilities)))
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return [(self.tokenizer.decode([token]), probability) for token, probability in pairs]
+
+    def _encode(self, prompt: str) -> list[int]:
+        """The prompt's tokens. Raises UserError if there are none."""
+        tokens: list[int] = self.tokenizer.encode(prompt).tolist() if prompt else []
+        if not tokens:
+            raise UserError("the prompt is empty; give at least one character that is no blank")
+        return tokens
 
     @torch.no_grad()
     def _scores(self, tokens: list[int], memory: Any) -> tuple[Tensor, Any]:

@@ -6,6 +6,7 @@ E environments, B transitions, A actions. arXiv 1312.5602 (DQN), 1509.06461 (dou
 from __future__ import annotations
 
 import copy
+import math
 from collections import deque
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from aibig.data.n_step import NStep
 from aibig.data.replay import Replay, Transitions
 from aibig.envs.episodes import run_episodes
 from aibig.envs.pool import EnvPool
+from aibig.errors import UserError
 from aibig.inference.modes import evaluating
 from aibig.inference.policy import greedy_actions
 from aibig.layers.follow import follow
@@ -75,6 +77,8 @@ class QLearning(Task):
         self.env_steps = 0  # of this rank
         self.batches = 0
         self.latest_returns: deque[float] = deque(maxlen=20)
+        if replay.batch_size % context.world_size:
+            raise UserError(f"data.batch_size {replay.batch_size} can't be dealt out to {context.world_size} ranks")
         pool.begin(derive_seed(context.seed, "acting", context.rank))
 
     @classmethod
@@ -92,7 +96,7 @@ class QLearning(Task):
         if self.batches % self.context.accumulate == 0:
             due = max(self.learning_starts / self.context.world_size, 1)
             due += self.batches // self.context.accumulate * self.env_steps_per_update / self.context.world_size
-            while self.env_steps < due:
+            while self.env_steps < due or not len(self.replay):
                 self._act()
         self.batches += 1
         count = self.replay.batch_size // self.context.world_size
@@ -114,7 +118,7 @@ class QLearning(Task):
         count, generator = self.pool.count, self.context.generator
         explores = torch.rand(count, generator=generator) < self.epsilon()
         actions = torch.randint(self.pool.actions, (count,), generator=generator)
-        if not explores.all():
+        if self.context.world_size > 1 or not explores.all():  # a sharded model needs all ranks at once
             with evaluating(self.model), self.context.autocast():
                 best = greedy_actions(self.model, observation, self.context.device)
             actions = torch.where(explores, actions, torch.from_numpy(best))
@@ -137,8 +141,8 @@ class QLearning(Task):
             target = drawn.reward + drawn.discount * self._next_value(drawn)
         seen = value.detach()
         metrics = {"q": seen.mean(), "td_error": (seen - target).abs().mean(), "epsilon": self.epsilon()}
-        if self.latest_returns:
-            metrics["latest_return"] = sum(self.latest_returns) / len(self.latest_returns)
+        # Always there, since ranks add metrics up together; NaN, before an episode has ended, is left out.
+        metrics["latest_return"] = sum(self.latest_returns) / (len(self.latest_returns) or math.nan)
         return Loss(F.smooth_l1_loss(value, target), metrics)
 
     def _next_value(self, drawn: Transitions) -> torch.Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -31,19 +32,22 @@ def try_to_write(folder: Path, step: int, state: dict[str, Any], world: World) -
     """
     temporary = folder / f".step-{step:09d}.tmp"
     failure: OSError | None = None
-    try:
-        if world.is_main:
+    if world.is_main:
+        try:
             for leftover in folder.glob(".step-*"):
                 shutil.rmtree(leftover)
             temporary.mkdir(parents=True)
-        world.wait()
-        for name, content in state.items():
-            if name != "shared" or world.is_main:
-                with (temporary / f"{name}.pt").open("wb") as file:
-                    torch.save(content, file)
-                    flush(file)
-    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        failure = error if isinstance(error, OSError) else OSError(str(error).splitlines()[0])
+        except OSError as error:
+            failure = error
+    if not world.any(failure is not None):  # all ranks wait here for the folder
+        try:
+            for name, content in state.items():
+                if name != "shared" or world.is_main:
+                    with (temporary / f"{name}.pt").open("wb") as file:
+                        torch.save(content, file)
+                        flush(file)
+        except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+            failure = error if isinstance(error, OSError) else OSError(str(error).splitlines()[0])
     if world.any(failure is not None):
         failure = failure or OSError("on another rank")
     elif world.is_main:
@@ -80,7 +84,8 @@ def read(path: Path, name: str, device: torch.device | str = "cpu") -> Any:
 
 def newest_whole(folder: Path, report: Callable[[str], None]) -> Path | None:
     """The newest checkpoint that its manifest vouches for; `report` is told of each damaged one passed over."""
-    for path in sorted(folder.glob("step-*"), reverse=True):
+    for step in reversed(steps(folder)):
+        path = path_of(folder, step)
         damage = find_damage(path)
         if damage is None:
             return path
@@ -107,14 +112,14 @@ def find_damage(path: Path) -> str | None:
 
 def prune(folder: Path, keep: set[int]) -> None:
     """Delete the checkpoints of all steps but `keep`."""
-    for path in folder.glob("step-*"):
-        if int(path.name.removeprefix("step-")) not in keep:
-            shutil.rmtree(path, ignore_errors=True)
+    for step in set(steps(folder)) - keep:
+        shutil.rmtree(path_of(folder, step), ignore_errors=True)
 
 
 def steps(folder: Path) -> list[int]:
     """The steps that have a checkpoint, ascending."""
-    return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*"))
+    names = (re.fullmatch(r"step-(\d{9,})", path.name) for path in folder.glob("step-*"))
+    return sorted(int(name[1]) for name in names if name)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ class GradientStep:
     """Takes the optimizer's step, unless the loss or the gradient is not finite.
 
     On the CPU the host looks, which costs nothing. On an accelerator it would have to wait, so the device decides:
-    GradScaler does for fp16, and the fused optimizers honour `found_inf`. For an optimizer that does not, it waits.
+    the fused optimizers honour `found_inf`. For an optimizer that does not, the host waits.
     """
 
     optimizer: torch.optim.Optimizer
@@ -28,7 +28,7 @@ class GradientStep:
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        device_can = self.scaler is not None or getattr(self.optimizer, "_step_supports_amp_scaling", False)
+        device_can = getattr(self.optimizer, "_step_supports_amp_scaling", False)
         self.host_looks = self.device.type == "cpu" or not device_can
 
     def take(self, loss: Tensor, total_weight: float | None) -> tuple[bool, dict[str, Tensor | float]]:
@@ -63,20 +63,15 @@ class GradientStep:
 
     def _step_if_finite(self, checked: Tensor) -> float | Tensor:
         """Step unless `checked` is not finite. Returns 1 if skipped, else 0: a tensor if the device decides."""
+        skipped: float | Tensor = 0.0
         if self.host_looks:
-            if not math.isfinite(checked.item()):
-                if self.scaler is not None:
-                    self.scaler.update()
-                return 1.0
-            skipped: float | Tensor = 0.0
+            skipped = 0.0 if math.isfinite(checked.item()) else 1.0
         else:
             skipped = (~checked.isfinite()).float()
-            if self.scaler is None:
-                self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
-                self.optimizer.grad_scale = None  # type: ignore[attr-defined]
-        if self.scaler is None:
+            self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
+            self.optimizer.grad_scale = None  # type: ignore[attr-defined]
+        if not self.host_looks or skipped == 0.0:
             self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+        if self.scaler is not None:
+            self.scaler.update()  # by what it saw itself when it unscaled
         return skipped

@@ -76,7 +76,7 @@ class Limits:
 
 
 class Stopwatch:
-    """Seconds of training: runs, except while paused. Waits for the device whenever it is read."""
+    """Seconds of training: runs, except while paused. Waits for the device at a pause's ends alone."""
 
     def __init__(self, device: torch.device, seconds: float = 0.0) -> None:
         self._device = device

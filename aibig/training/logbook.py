@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,15 @@ class Logbook:
         if self._world.is_main:
             tqdm.write(text, file=sys.stderr)
 
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+    @contextmanager
+    def open_until_here(self) -> Iterator[None]:
+        """The bar is taken away at the end of this context, however it ends."""
+        try:
+            yield
+        finally:
+            if self._bar is not None:
+                self._bar.close()
+                self._bar = None
 
     def rewind(self) -> None:
         """Forget the lines after the checkpoint, which the resumed run writes again, and one cut off by a kill."""
@@ -122,8 +127,11 @@ class Logbook:
     def flush(self) -> None:
         """See the written lines onto the disk."""
         if self._folder is not None and (self._folder / FILE).exists():
-            with (self._folder / FILE).open("a") as file:
-                flush(file)
+            try:
+                with (self._folder / FILE).open("a") as file:
+                    flush(file)
+            except OSError as error:  # what is in the file stays; the checkpoint says how many lines count
+                self.say(f"{self._folder / FILE}: cannot be flushed ({error}); training goes on")
 
     def state_dict(self) -> dict[str, Any]:
         """The metrics not yet written, and how many lines were."""

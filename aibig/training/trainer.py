@@ -16,7 +16,7 @@ from torch import Tensor
 from aibig.errors import UserError
 from aibig.layers.shards import full
 from aibig.seeds import derive_seed
-from aibig.settings import Fraction, PositiveFloat, PositiveInt
+from aibig.settings import Fraction, PositiveFloat, PositiveInt, checked
 from aibig.tasks.base import Batch, Context, Task
 from aibig.training import checkpoint, optimizer, schedule
 from aibig.training.average import WeightAverage
@@ -36,6 +36,7 @@ from aibig.training.precision import autocast, choose_precision, choose_threads
 from aibig.training.signals import StopWish
 
 PARTS_OF_A_RUN = 20  # how often a run is evaluated and saved, where nothing else is said
+STEPS_BETWEEN = 1_000  # and where only its minutes are limited
 SKIPPED_IN_A_ROW_MAX = 100  # GradScaler needs about 16 to find its scale; a run that skips more is lost
 
 
@@ -53,8 +54,9 @@ class Trainer:
 
     max_steps (updates), max_epochs, max_samples, max_tokens, max_env_steps, max_minutes (of training): the first
     that is reached ends the run; schedules run over the counted ones.
-    eval_every, save_every, log_every: in updates. By default a run is evaluated and saved twenty times; beside
-    that it is saved at each best evaluation and every `save_minutes`. keep_last: checkpoints kept beside the best.
+    eval_every, save_every, log_every: in updates. By default a run is evaluated and saved twenty times, or
+    every 1,000 updates if only its minutes are limited; beside that it is saved at each best evaluation and every
+    `save_minutes`. keep_last: checkpoints kept beside the best.
     device: "auto" is CUDA, then MPS, then the CPU. precision, threads: "auto" as `aibig.training.precision` says.
     accumulate: micro-batches of an update. clip_norm: the gradient's largest norm. ema_decay: evaluate and leave a
     moving average of the weights. parallel: what several ranks do with the model. deterministic: on CUDA too, only
@@ -68,6 +70,7 @@ class Trainer:
     stopwatch: Stopwatch
     logbook: Logbook
 
+    @checked
     def __init__(
         self,
         make_optimizer: optimizer.OptimizerMaker | None = None,
@@ -115,6 +118,7 @@ class Trainer:
         self._best_weights: dict[str, Tensor] | None = None  # only while they are in no checkpoint
         self.compile, self.parallel, self.deterministic = compile, parallel, deterministic
         self.world = World()
+        self.wanted_device = device
         self.device = choose_device(device, self.world.local_rank)
         self.world.join(self.device)
         generator = torch.Generator().manual_seed(derive_seed(seed, "task", self.world.rank))
@@ -131,7 +135,7 @@ class Trainer:
         """
         with self._process_set_up_for(task):
             self._begin(task, folder, resume)
-            with self._stop_wish.heard():
+            with self.logbook.open_until_here(), self._stop_wish.heard():
                 while not self._is_over():
                     self._update()
                     if self.progress.step % self.log_every == 0:
@@ -272,7 +276,6 @@ class Trainer:
             metrics = self.world.share(self.task.evaluate("test"))
             self.logbook.write({"kind": "test", **self.progress.position(), **metrics})
         self.logbook.flush()
-        self.logbook.close()
         return Result(metrics, self.progress, interrupted)
 
     # ---------------------------------------------------------------- beginning and resuming
@@ -285,7 +288,8 @@ class Trainer:
         """What "auto" comes to for `task`, to be written down with the run: device, precision, threads."""
         self.precision = choose_precision(self.precision, self.device, task.model)
         self.threads = choose_threads(self.threads, self.device, task.model)
-        return {"device": self.device.type, "precision": self.precision, "threads": self.threads}
+        device = self.device.type if self.wanted_device == "auto" else self.wanted_device
+        return {"device": device, "precision": self.precision, "threads": self.threads}
 
     @contextmanager
     def _process_set_up_for(self, task: Task) -> Iterator[None]:
@@ -383,6 +387,9 @@ class Trainer:
         self.logbook.load_state_dict(own["logbook"])
         load_generators_state(self.context.generator, own["generators"])
         self.logbook.rewind()
+        if self.world.is_main:  # newer ones are damaged, and would be taken for the latest
+            kept = checkpoint.steps(self.folder)
+            checkpoint.prune(self.folder, {step for step in kept if step <= self.progress.step})
         self._saved_step = self.progress.step
 
     # ---------------------------------------------------------------- small questions
@@ -391,6 +398,8 @@ class Trainer:
         """Whether something falls on this step: every so many updates, or twenty times over the run."""
         if every is not None:
             return self.progress.step % every == 0
+        if not self.limits.counts:
+            return self.progress.step % STEPS_BETWEEN == 0
         before, now = self._fraction_before, self.limits.fraction_done(self.progress)
         return int(before * PARTS_OF_A_RUN) < int(now * PARTS_OF_A_RUN)
 
