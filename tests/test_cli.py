@@ -110,6 +110,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert [one.name for one in tmp_path.iterdir()] == ["mismatched.yaml"], "a refused command wrote something"
 
 
+def test_overrides_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "--config", "nets/digits", "trainer.max_steps=3", "--out", "run", "seed=1"]
+    assert run(capsys, *words)[0] == 0
+    assert yaml.safe_load(Path("run/config.yaml").read_text())["seed"] == 1
+
+
 def test_a_mistake_costs_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from aibig.train import main\n"

@@ -102,6 +102,12 @@ def test_a_file_that_is_no_mapping_is_refused(content: str, tmp_path: Path) -> N
     assert complaints(write(tmp_path, content))[0].startswith("x.yaml:")
 
 
+@pytest.mark.parametrize("value", ["2020-99-99", "!!int foo", "&a [*a]"])
+def test_a_value_that_yaml_cannot_make_is_named(value: str, tmp_path: Path) -> None:
+    lines = complaints(write(tmp_path, GOOD.replace("hidden: 8", f"hidden: {value}")))
+    assert len(lines) == 1 and lines[0].startswith("x.yaml:4: model.hidden: ")
+
+
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(b"\xff\xfe\x00\x01")

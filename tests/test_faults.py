@@ -157,3 +157,13 @@ def test_a_finished_run_without_checkpoints_is_not_begun_again_over_its_model(tm
     with pytest.raises(aibig.UserError, match="has no checkpoints to go on from"):
         aibig.train(NETS, out=tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "model" / "weights.safetensors").read_bytes() == before
+
+
+def test_after_falling_back_the_good_checkpoints_are_kept(tmp_path: Path) -> None:
+    aibig.train(LSTM, {"trainer.max_steps": 40, "trainer.save_every": 10}, out=tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    (checkpoint.path_of(folder, 40) / "shared.pt").write_bytes(b"scrap")
+    more = {"trainer.max_steps": 36, "trainer.save_every": 3, "trainer.keep_last": 1}
+    aibig.train(LSTM, more, out=tmp_path / "run", resume=True)
+    assert checkpoint.steps(folder)[-1] == 36
+    assert all(checkpoint.find_damage(checkpoint.path_of(folder, step)) is None for step in checkpoint.steps(folder))

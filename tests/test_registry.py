@@ -113,6 +113,20 @@ print("theirs" in aibig.list_models(family="nets"), "torch" in sys.modules, aibi
     assert run_python(code, tmp_path) == expected
 
 
+def test_a_default_that_only_its_module_knows_is_the_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "with_constant.py").write_text(
+        "WIDTH = 7\nclass It:\n    def __init__(self, *, width: int = WIDTH): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert read_settings("with_constant:It")["width"].default == 7
+
+
+def test_the_trainer_checks_its_settings_from_python_too() -> None:
+    for wrong in ({"max_steps": -1}, {"max_steps": 5, "log_every": 0}, {"max_steps": 5, "precision": "bf61"}):
+        with pytest.raises(aibig.UserError, match=f"{list(wrong)[-1]} must be"):
+            aibig.Trainer(**wrong)
+
+
 def test_a_setting_read_from_source_keeps_its_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "somewhere.py").write_text(
         "import torch_is_not_imported_for_this\n"

@@ -160,3 +160,17 @@ def test_an_extended_run_has_no_result_until_it_ends(tmp_path: Path, monkeypatch
     assert not (folder / "result.json").exists()
     result = aibig.train(NETS, out=folder, resume=True).result
     assert result is not None and result["steps"] == 60
+
+
+def test_resuming_on_other_data_is_refused(tmp_path: Path, tiny_text: Path) -> None:
+    config = {
+        "model": {"name": "lstm"},
+        "task": {"name": "language_modelling"},
+        "data": {"name": "text", "path": str(tiny_text), "batch_size": 4, "context": 16},
+        "trainer": {"max_steps": 3},
+    }
+    aibig.train(config, out=tmp_path / "run")
+    text = tiny_text.read_text()
+    tiny_text.write_text(text[1:] + text[:1])
+    with pytest.raises(aibig.UserError, match="are not those that the run began with"):
+        aibig.train(config, {"trainer.max_steps": 6}, out=tmp_path / "run", resume=True)

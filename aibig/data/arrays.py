@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aibig.data.fingerprint import fingerprint
 from aibig.data.order import EpochOrder
 from aibig.errors import UserError
 from aibig.settings import Fraction, NonNegativeInt, PositiveInt
@@ -70,6 +71,7 @@ class ArrayData:
         self.shift, self.scale = fit_scaling(features[rows["train"]], scaling)
         features = (features - self.shift) / self.scale
         self.parts = {name: (features[index], targets[index]) for name, index in rows.items()}
+        self.fingerprint = fingerprint(*self.parts["train"])
 
     @property
     def in_features(self) -> int:

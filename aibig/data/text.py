@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from aibig.data.fingerprint import fingerprint
 from aibig.data.order import EpochOrder
 from aibig.data.tokenizer import Tokenizer, make_tokenizer
 from aibig.errors import UserError
@@ -68,6 +69,7 @@ class TextData:
             "test": tokens[test_start:],
         }
         self.parts = {name: part for name, part in parts.items() if len(part) > 1}
+        self.fingerprint = fingerprint(parts["train"])
         needed = 1 + context * (batch_size + 1)
         if len(parts["train"]) < needed:
             raise UserError(

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from aibig import metrics
 from aibig.config import Config
+from aibig.data.fingerprint import check_fingerprint
 from aibig.data.text import TextData
 from aibig.inference.modes import evaluating
 from aibig.tasks.base import Batch, Context, Loss, Task
@@ -97,11 +98,12 @@ class LanguageModelling(Task):
         return {"predictor": "text", "tokenizer": self.data.tokenizer.to_dict(), "context": self.data.context}
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the text, and the memory of what stood before it."""
-        return {"windows": self.windows.state_dict(), "memory": self.memory}
+        """The position in the text, the memory of what stood before it, and which text."""
+        return {"windows": self.windows.state_dict(), "memory": self.memory, "data": self.data.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Go on from what `state_dict` gave. Raises UserError if the text is another."""
+        check_fingerprint(self.data.fingerprint, state["data"])
         self.windows.load_state_dict(state["windows"])
         self.memory = to_device(state["memory"], self.context.device)
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from aibig import metrics
 from aibig.config import Config
 from aibig.data.arrays import ArrayData, fit_scaling
+from aibig.data.fingerprint import check_fingerprint
 from aibig.errors import UserError
 from aibig.inference.modes import evaluating
 from aibig.settings import Fraction
@@ -63,11 +64,12 @@ class Supervised(Task):
         return torch.cat(outputs, 1), targets
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the order."""
-        return {"order": self.order.state_dict()}
+        """The position in the order, and whose order it is."""
+        return {"order": self.order.state_dict(), "data": self.data.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Go on from what `state_dict` gave. Raises UserError if the data are others."""
+        check_fingerprint(self.data.fingerprint, state["data"])
         self.order.load_state_dict(state["order"])
 
     def _facts(self) -> dict[str, Any]:

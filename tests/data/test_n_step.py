@@ -52,3 +52,26 @@ def test_rewards_are_summed_to_the_nth_step_or_the_episodes_end(steps: int, relo
     found, expected = play(steps, 80, reload_at)
     assert len(found) == len(expected) > 200
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_replay_takes_what_any_number_of_environments_gives(count: int) -> None:
+    from aibig.data.replay import Replay
+
+    generator = np.random.default_rng(0)
+    window, replay = NStep(3, DISCOUNT), Replay((2,), capacity=500)
+    for _ in range(60):
+        ended = generator.random(count) < 0.4
+        seen = generator.normal(size=(count, 2)).astype(np.float32)
+        for rows in window.add(seen, np.zeros(count, int), np.ones(count, np.float32), seen, ended, ended):
+            replay.add(*rows)
+    assert 50 * count < len(replay) <= 60 * count
+
+
+def test_more_environments_than_the_replay_holds_keep_the_last() -> None:
+    from aibig.data.replay import Replay
+
+    replay = Replay((1,), capacity=4)
+    number = np.arange(10, dtype=np.float32)
+    replay.add(number[:, None], np.zeros(10, int), number, number[:, None], number)
+    assert sorted(replay._rows[:, 0].tolist()) == [6, 7, 8, 9]
