@@ -377,13 +377,13 @@ class Trainer:
             )
         own = checkpoint.read(path, f"rank-{self.world.rank}")
         self.progress = Progress(**shared["progress"])
+        self.task.load_state_dict(own["task"])  # first: it refuses data that the weights may not even fit
         self._best_of, self._best_weights = shared["best_of"], shared["best_weights"]
         for name, module in self._modules().items():
             load_whole_state(module, shared["modules"][name])
         load_whole_state(self.task.model, shared["optimizer"], self.optimizer)
         if self.scaler is not None:
             self.scaler.load_state_dict(shared["scaler"])
-        self.task.load_state_dict(own["task"])
         self.logbook.load_state_dict(own["logbook"])
         load_generators_state(self.context.generator, own["generators"])
         self.logbook.rewind()
