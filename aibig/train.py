@@ -48,7 +48,7 @@ def train(
         if run_folder.is_complete(folder, checked):
             return run_folder.Run(folder, run_folder.read_result(folder))
         run_folder.refuse_without_checkpoints(folder)
-    elif out is not None:
+    elif out is not None and is_main_rank():
         run_folder.refuse_if_in_use(Path(out))
     trainer, task = build(checked)
     checked.values["trainer"].update(trainer.settle(task))
@@ -180,7 +180,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 def report(run: Run) -> int:
     """Say what came of a run, on standard output, once however many ranks it had. Returns the exit code."""
-    if os.environ.get("RANK", "0") != "0":
+    if not is_main_rank():
         return 0
     if run.result is None:
         again = f"python -m aibig.train --resume --out {run.path}"
@@ -198,6 +198,11 @@ def report(run: Run) -> int:
         )
     print(f"{result['steps']:,} steps in {result['train_seconds']:.1f} s of training ({throughput}); run: {run.path}")
     return 2 if None in result["metrics"].values() else 0
+
+
+def is_main_rank() -> bool:
+    """Whether this process is the one that writes and reports; torchrun numbers them."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class _Callable(types.ModuleType):

@@ -119,3 +119,14 @@ def test_shipped_configs_are_found_by_name() -> None:
     assert find_config("nets/digits").name == "digits.yaml"
     with pytest.raises(UserError, match="did you mean 'nets/digits'"):
         find_config("nets/digit")
+
+
+def test_every_gymnasium_id_is_checked_or_refused_in_words() -> None:
+    import gymnasium
+
+    for name in gymnasium.registry:
+        config = {"model": {"name": "dqn"}, "task": {"name": "q_learning"}, "data": {"name": "replay"}}
+        try:
+            load_config({**config, "env": {"name": name}, "trainer": {"max_steps": 1}})
+        except UserError as error:
+            assert "needs" in str(error), error

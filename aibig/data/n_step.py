@@ -61,6 +61,11 @@ class NStep:
         if full:
             del self._waiting[0]
 
+    def forget(self, environments: list[int]) -> None:
+        """Drop the steps of some environments, whose episodes can't be gone on with."""
+        for _, _, _, waits in self._waiting:
+            waits[environments] = False
+
     def state_dict(self) -> dict[str, Any]:
         """The steps that wait."""
         return {"waiting": [[torch.from_numpy(part.copy()) for part in entry] for entry in self._waiting]}

@@ -51,6 +51,7 @@ class EnvPool:
         self.actions, self.observation_shape = check_spaces(self.envs[0])
         self.name = self.envs[0].spec.id if self.envs[0].spec else type(self.envs[0].unwrapped).__name__
         self._seed = 0
+        self.restarted: list[int] = []
 
     def begin(self, seed: int) -> None:
         """Start an episode in every environment; `seed` and the episode's number decide each one's course."""
@@ -105,7 +106,11 @@ class EnvPool:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Replay what `state_dict` gave. Where an environment comes out otherwise, warn, and begin an episode."""
+        """Replay what `state_dict` gave. Where an environment comes out otherwise, warn, and begin an episode.
+
+        `restarted` lists those afterwards: what they did before leads nowhere.
+        """
+        self.restarted = []
         self._seed, self._episodes = state["seed"], list(state["episodes"])
         self._actions = [one.tolist() for one in state["actions"]]
         self._returns = [0.0] * self.count
@@ -114,6 +119,7 @@ class EnvPool:
             observation = self._replay(index, actions)
             if not np.array_equal(observation, self.observation[index]):
                 warnings.warn(f"{self._not_repeating()}; copy {index} begins a new episode", stacklevel=2)
+                self.restarted.append(index)
                 self._episodes[index] += 1
                 self._actions[index], self._returns[index] = [], 0.0
                 self.observation[index] = self._reset(index)
@@ -146,7 +152,7 @@ def make_env(make: Callable[[], gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, 
         return make()
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"the environment needs a package that is not installed: {error}") from None
-    except (gymnasium.error.Error, TypeError) as error:
+    except (gymnasium.error.Error, TypeError, ImportError) as error:
         raise UserError(f"the environment can't be made: {error}") from None
 
 

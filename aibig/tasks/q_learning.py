@@ -186,6 +186,7 @@ class QLearning(Task):
         """Go on from what `state_dict` gave."""
         self.pool.load_state_dict(state["pool"])
         self.window.load_state_dict(state["window"])
+        self.window.forget(self.pool.restarted)
         self.replay.load_state_dict(state["replay"])
         self.env_steps, self.batches = state["env_steps"], state["batches"]
         self.latest_returns = deque(state["latest_returns"], maxlen=20)

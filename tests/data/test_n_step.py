@@ -75,3 +75,14 @@ def test_more_environments_than_the_replay_holds_keep_the_last() -> None:
     number = np.arange(10, dtype=np.float32)
     replay.add(number[:, None], np.zeros(10, int), number, number[:, None], number)
     assert sorted(replay._rows[:, 0].tolist()) == [6, 7, 8, 9]
+
+
+def test_forgotten_steps_are_not_joined_with_what_follows() -> None:
+    window, zeros = NStep(2, DISCOUNT), np.zeros(2, np.float32)
+    no = np.zeros(2, bool)
+    assert not list(window.add(zeros[:, None], zeros, zeros, zeros[:, None], no, no))
+    window.forget([1])
+    (rows,) = window.add(zeros[:, None] + 1, zeros, zeros, zeros[:, None] + 2, no, no)
+    assert len(rows[0]) == 1
+    (rows,) = window.add(zeros[:, None] + 2, zeros, zeros, zeros[:, None] + 3, no, no)
+    assert rows[0].tolist() == [[1.0], [1.0]]

@@ -108,6 +108,7 @@ def test_an_environment_that_does_not_repeat_is_named() -> None:
     pool.step(np.zeros(1, np.int64))
     with pytest.warns(UserWarning, match=complaint + ".*begins a new episode"):
         other.load_state_dict(pool.state_dict())
+    assert other.restarted == [0]
     assert other.state_dict()["episodes"] == [1] and other.state_dict()["actions"][0].tolist() == []
 
 
