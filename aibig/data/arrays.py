@@ -5,7 +5,8 @@ B is the batch size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,16 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aibig.data.fingerprint import fingerprint
+from aibig.data.labelled import Batches, Inputs, LabelledData
 from aibig.data.order import EpochOrder
 from aibig.errors import UserError
 from aibig.settings import Fraction, NonNegativeInt, PositiveInt
+
+ROWS_AT_ONCE = 4096  # of an evaluation
+NUMBERS_AT_ONCE = 1_000_000
 
 
 @dataclass
 class Arrays:
     """What a dataset is before it is split.
 
-    features: (rows, ...) numbers. targets: (rows,) class numbers, or (rows,) or (rows, outputs) numbers.
+    features: (rows, ...) numbers; images as bytes (rows, C, H, W). targets: (rows,) class numbers, or (rows,) or
+    (rows, outputs) numbers.
     class_names: for classes, by number. feature_names: for columns, in order.
     """
 
@@ -37,13 +43,12 @@ class Arrays:
         self.features, self.targets = np.asarray(self.features), np.asarray(self.targets)
 
 
-class ArrayData:
+class ArrayData(LabelledData):
     """Arrays split into train, validation and test, scaled, as tensors.
 
     source: the arrays, or a function that returns them. batch_size: samples of a micro-batch over all ranks.
     validation_fraction, test_fraction: shares of the rows, classes in proportion. split_seed: which rows; the same
-    for every seed of training. scaling: "standard" is mean 0 and variance 1 in each column, "range" divides by
-    the largest absolute value of all columns; both fitted on the training part.
+    for every seed of training. scaling: see `fit_scaling`; fitted on the training part only.
 
     Raises UserError for rows that can't be split or values that are not finite.
     """
@@ -64,33 +69,92 @@ class ArrayData:
         self.class_names, self.feature_names = arrays.class_names, arrays.feature_names
         self.batch_size = batch_size
         _check_rows(arrays)
-        features = torch.from_numpy(np.ascontiguousarray(arrays.features)).float()
+        features = torch.from_numpy(np.ascontiguousarray(arrays.features))
+        features = features if features.dtype == torch.uint8 else features.float()  # bytes stay bytes until drawn
         targets = torch.from_numpy(np.ascontiguousarray(arrays.targets))
         targets = targets.long() if self.class_names else targets.float().reshape(len(targets), -1)
         rows = split_rows(arrays, validation_fraction, test_fraction, split_seed)
         self.shift, self.scale = fit_scaling(features[rows["train"]], scaling)
-        features = (features - self.shift) / self.scale
+        if features.dtype != torch.uint8:
+            features = self._scaled(features)
         self.parts = {name: (features[index], targets[index]) for name, index in rows.items()}
         self.fingerprint = fingerprint(*self.parts["train"])
 
+    def _scaled(self, features: Tensor) -> Tensor:
+        return (features - self.shift) / self.scale
+
+    def _prepared(self, features: Tensor) -> Tensor:
+        """Features as the model takes them: bytes become scaled numbers."""
+        return self._scaled(features.float()) if features.dtype == torch.uint8 else features
+
     @property
-    def in_features(self) -> int:
-        """Numbers in a sample."""
-        return self.parts["train"][0][0].numel()
+    def sample_shape(self) -> list[int]:
+        """The shape of a sample's features."""
+        return list(self.parts["train"][0].shape[1:])
 
     def to(self, device: torch.device) -> None:
         """Keep the tensors on `device`, where batches are then sliced without a transfer."""
         self.parts = {name: (x.to(device), y.to(device)) for name, (x, y) in self.parts.items()}
+        self.shift, self.scale = self.shift.to(device), self.scale.to(device)
 
-    def training_order(self, seed: int, rank: int, world_size: int) -> EpochOrder:
-        """Which rows come when, in training."""
-        return EpochOrder(len(self.parts["train"][0]), self.batch_size, seed, rank, world_size)
+    def model_settings(self) -> dict[str, Any]:
+        """in_features; for images (C, H, W) in_channels and image_size too."""
+        shape = self.sample_shape
+        images = {"in_channels": shape[0], "image_size": shape[-1]} if len(shape) == 3 else {}
+        return {"in_features": math.prod(shape), **images}
+
+    def training_batches(self, seed: int, rank: int, world_size: int) -> ArrayBatches:
+        """Slices of the training part in a shuffled order."""
+        return ArrayBatches(self, EpochOrder(len(self.parts["train"][0]), self.batch_size, seed, rank, world_size))
 
     def training_rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, ...) and targets (B,) or (B, outputs) of the rows `index` of the training part."""
         features, targets = self.parts["train"]
         index = index.to(features.device, non_blocking=True)
-        return features.index_select(0, index), targets.index_select(0, index)
+        return self._prepared(features.index_select(0, index)), targets.index_select(0, index)
+
+    def training_targets(self) -> Tensor:
+        """(rows,) class numbers, or (rows, outputs) values."""
+        return self.parts["train"][1]
+
+    def evaluation_batches(self, split: str) -> Iterator[tuple[Inputs, Tensor]]:
+        """All of a part, `ROWS_AT_ONCE` rows at a time, fewer where rows are large."""
+        features, targets = self.parts[split]
+        at_once = max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // max(1, math.prod(self.sample_shape))))
+        for some, some_targets in zip(features.split(at_once), targets.split(at_once), strict=True):
+            yield (self._prepared(some),), some_targets
+
+    def inference_facts(self) -> dict[str, Any]:
+        """Names and shape of the columns, and their scaling."""
+        return {
+            "predictor": "rows",
+            "feature_names": self.feature_names,
+            "feature_shape": self.sample_shape,
+            "feature_shift": self.shift.tolist(),
+            "feature_scale": self.scale.tolist(),
+        }
+
+
+class ArrayBatches(Batches):
+    """Slices of arrays in a shuffled order."""
+
+    def __init__(self, data: ArrayData, order: EpochOrder) -> None:
+        self._data, self._order = data, order
+        self.per_epoch = order.batches_per_epoch
+
+    def next(self) -> tuple[Inputs, Tensor, int]:
+        """Features (B, ...) and targets."""
+        index, size = self._order.next()
+        features, targets = self._data.training_rows(index)
+        return (features,), targets, size
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in which epoch."""
+        return self._order.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._order.load_state_dict(state)
 
 
 def split_rows(arrays: Arrays, validation_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Tensor]:
@@ -114,17 +178,33 @@ def split_rows(arrays: Arrays, validation_fraction: float, test_fraction: float,
 
 
 def fit_scaling(features: Tensor, scaling: str) -> tuple[Tensor, Tensor]:
-    """(shift, scale) of each column of `features` (rows, ...), so that (x - shift) / scale is scaled.
+    """(shift, scale) of `features` (rows, ...), so that (features - shift) / scale is scaled.
 
-    A column that never changes is shifted only.
+    "standard": mean 0 and variance 1 of each column, of each channel of images (rows, C, H, W); a column that never
+    changes is shifted only. "range": divided by the largest absolute value of all, bytes by 255.
     """
     if scaling == "none":
         return torch.zeros(()), torch.ones(())
     if scaling == "range":
-        return torch.zeros(()), features.abs().max().clamp_min(1e-12)
-    values = features.cpu().double()
-    spread = values.std(0, correction=0).float()
-    return values.mean(0).float(), torch.where(spread > 0, spread, torch.ones(()))
+        largest = torch.tensor(255.0) if features.dtype == torch.uint8 else features.abs().max().clamp_min(1e-12)
+        return torch.zeros(()), largest
+    if features.ndim == 4:
+        moments = [_moments(features[:, channel]) for channel in range(features.shape[1])]
+        shift, spread = (torch.tensor(one).view(-1, 1, 1) for one in zip(*moments, strict=True))
+    else:
+        values = features.cpu().double()
+        shift, spread = values.mean(0).float(), values.std(0, correction=0).float()
+    return shift, torch.where(spread > 0, spread, torch.ones(()))
+
+
+def _moments(values: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of all values; bytes are counted, not widened."""
+    if values.dtype != torch.uint8:
+        return values.double().mean().item(), values.double().std(correction=0).item()
+    counts = torch.bincount(values.flatten(), minlength=256).double() / values.numel()
+    levels = torch.arange(256, dtype=torch.float64)
+    mean = (counts * levels).sum()
+    return mean.item(), (counts * (levels - mean).square()).sum().sqrt().item()
 
 
 def _check_rows(arrays: Arrays) -> None:
@@ -134,7 +214,7 @@ def _check_rows(arrays: Arrays) -> None:
         raise UserError(f"{len(arrays.features)} rows of features do not match {len(arrays.targets)} targets")
     for what, values in (("features", arrays.features), ("targets", arrays.targets)):
         try:
-            bad = np.argwhere(~np.isfinite(values.astype(float)))
+            bad = np.argwhere(~np.isfinite(values if values.dtype.kind in "biuf" else values.astype(float)))
         except (ValueError, TypeError) as error:
             raise UserError(f"the {what} are not all numbers: {error}") from None
         if len(bad):

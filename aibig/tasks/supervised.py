@@ -14,31 +14,30 @@ from torch.nn import functional as F
 
 from aibig import metrics
 from aibig.config import Config
-from aibig.data.arrays import ArrayData, fit_scaling
+from aibig.data.arrays import fit_scaling
 from aibig.data.fingerprint import check_fingerprint
+from aibig.data.labelled import LabelledData
 from aibig.errors import UserError
 from aibig.inference.modes import evaluating
 from aibig.settings import Fraction
 from aibig.tasks.base import Batch, Context, Loss, Task
 
-ROWS_AT_ONCE = 4096  # of an evaluation
-
 
 class Supervised(Task):
-    """What classification and regression share: slices of arrays in a shuffled order, evaluation of a whole part."""
+    """What classification and regression share: shuffled batches of samples, evaluation of a whole part."""
 
     counts: ClassVar[tuple[str, ...]] = ("samples",)
 
-    def __init__(self, model: nn.Module, data: ArrayData, context: Context) -> None:
+    def __init__(self, model: nn.Module, data: LabelledData, context: Context) -> None:
         self.model, self.data, self.context = model, data, context
         data.to(context.device)
-        self.order = data.training_order(context.seed, context.rank, context.world_size)
-        self.updates_per_epoch = self.order.batches_per_epoch
+        self.batches = data.training_batches(context.seed, context.rank, context.world_size)
+        self.updates_per_epoch = self.batches.per_epoch
 
     @classmethod
     def from_config(cls, config: Config, context: Context) -> Supervised:
         """Build data, model and task from the sections `data`, `model` and `task`."""
-        data: ArrayData = config.create("data")
+        data: LabelledData = config.create("data")
         with config.blaming("data"):
             given = cls.model_settings(data)
         model = config.create("model", **given)
@@ -46,40 +45,34 @@ class Supervised(Task):
 
     @classmethod
     @abstractmethod
-    def model_settings(cls, data: ArrayData) -> dict[str, Any]:
+    def model_settings(cls, data: LabelledData) -> dict[str, Any]:
         """The settings of a model that the data decide, under every name that models give them."""
 
     def next_batch(self) -> Batch:
-        """The next slice: features (B, ...), targets."""
-        index, size = self.order.next()
-        return Batch(self.data.training_rows(index), len(index), {"samples": size})
+        """The next of the shuffled batches: inputs, the model's arguments, and targets."""
+        inputs, targets, size = self.batches.next()
+        return Batch((inputs, targets), len(targets), {"samples": size})
 
     def predict(self, split: str) -> tuple[Tensor, Tensor] | None:
         """The model's outputs, each (M, rows, C), and the targets of a part; None if there is no such part."""
         if split not in self.data.parts:
             return None
-        features, targets = self.data.parts[split]
+        outputs, targets = [], []
         with evaluating(self.model), self.context.autocast():
-            outputs = [members(self.model(part)).float() for part in features.split(ROWS_AT_ONCE)]
-        return torch.cat(outputs, 1), targets
+            for inputs, some_targets in self.data.evaluation_batches(split):
+                given = (one.to(self.context.device, non_blocking=True) for one in inputs)
+                outputs.append(members(self.model(*given)).float())
+                targets.append(some_targets)
+        return torch.cat(outputs, 1), torch.cat(targets).to(self.context.device)
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the order, and whose order it is."""
-        return {"order": self.order.state_dict(), "data": self.data.fingerprint}
+        return {"order": self.batches.state_dict(), "data": self.data.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave. Raises UserError if the data are others."""
         check_fingerprint(self.data.fingerprint, state["data"])
-        self.order.load_state_dict(state["order"])
-
-    def _facts(self) -> dict[str, Any]:
-        return {
-            "predictor": "rows",
-            "feature_names": self.data.feature_names,
-            "feature_shape": list(self.data.parts["train"][0].shape[1:]),
-            "feature_shift": self.data.shift.tolist(),
-            "feature_scale": self.data.scale.tolist(),
-        }
+        self.batches.load_state_dict(state["order"])
 
 
 class Classification(Supervised):
@@ -91,22 +84,24 @@ class Classification(Supervised):
     headline: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
 
-    def __init__(self, model: nn.Module, data: ArrayData, context: Context, *, label_smoothing: Fraction = 0.0) -> None:
+    def __init__(
+        self, model: nn.Module, data: LabelledData, context: Context, *, label_smoothing: Fraction = 0.0
+    ) -> None:
         super().__init__(model, data, context)
         self.label_smoothing = label_smoothing
 
     @classmethod
-    def model_settings(cls, data: ArrayData) -> dict[str, Any]:
+    def model_settings(cls, data: LabelledData) -> dict[str, Any]:
         """As many outputs as classes. Raises UserError for targets without classes."""
         classes = len(data.class_names)
         if not classes:
             raise UserError("has no classes; give their names (class_names), or use the task 'regression'")
-        return {"in_features": data.in_features, "out_features": classes, "num_classes": classes}
+        return {**data.model_settings(), "out_features": classes, "num_classes": classes}
 
     def loss(self, batch: Batch) -> Loss:
         """Mean cross-entropy over members and samples."""
-        features, targets = batch.data
-        scores = self.model(features)  # (B, C), or (M, B, C)
+        inputs, targets = batch.data
+        scores = self.model(*inputs)  # (B, C), or (M, B, C)
         mean = scores.detach()
         wanted = targets
         if scores.ndim == 3:
@@ -124,7 +119,7 @@ class Classification(Supervised):
 
     def inference_facts(self) -> dict[str, Any]:
         """Scaling, and the names of the classes."""
-        return {**self._facts(), "class_names": self.data.class_names}
+        return {**self.data.inference_facts(), "class_names": self.data.class_names}
 
 
 class Regression(Supervised):
@@ -133,22 +128,22 @@ class Regression(Supervised):
     headline: ClassVar[str] = "rmse"
     higher_is_better: ClassVar[bool] = False
 
-    def __init__(self, model: nn.Module, data: ArrayData, context: Context) -> None:
+    def __init__(self, model: nn.Module, data: LabelledData, context: Context) -> None:
         super().__init__(model, data, context)
-        shift, scale = fit_scaling(data.parts["train"][1], "standard")
+        shift, scale = fit_scaling(data.training_targets(), "standard")
         self.shift, self.scale = shift.to(context.device), scale.to(context.device)
 
     @classmethod
-    def model_settings(cls, data: ArrayData) -> dict[str, Any]:
+    def model_settings(cls, data: LabelledData) -> dict[str, Any]:
         """As many outputs as targets. Raises UserError for classes."""
         if data.class_names:
             raise UserError("has classes for targets; use the task 'classification'")
-        return {"in_features": data.in_features, "out_features": data.parts["train"][1][0].numel()}
+        return {**data.model_settings(), "out_features": data.training_targets()[0].numel()}
 
     def loss(self, batch: Batch) -> Loss:
         """Mean squared error over members, samples and outputs, in units of the targets' variance."""
-        features, targets = batch.data
-        outputs = members(self.model(features)).float()  # (M, B, C)
+        inputs, targets = batch.data
+        outputs = members(self.model(*inputs)).float()  # (M, B, C)
         scaled = (targets - self.shift) / self.scale
         return Loss(F.mse_loss(outputs, scaled.expand_as(outputs)))
 
@@ -162,7 +157,7 @@ class Regression(Supervised):
 
     def inference_facts(self) -> dict[str, Any]:
         """Scaling of features and targets."""
-        return {**self._facts(), "target_shift": self.shift.tolist(), "target_scale": self.scale.tolist()}
+        return {**self.data.inference_facts(), "target_shift": self.shift.tolist(), "target_scale": self.scale.tolist()}
 
 
 def members(outputs: Tensor) -> Tensor:

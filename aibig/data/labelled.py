@@ -1,0 +1,64 @@
+"""What data with targets offer to whoever learns from them, wherever they lie. Knows no model and no loss.
+
+B is the batch size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Inputs = tuple[Tensor, ...]  # the arguments of a model: (features,), or (tokens, lengths)
+
+
+class Batches(ABC):
+    """The batches of the training part, shuffled, epoch after epoch: which ones come depends on the seed alone."""
+
+    per_epoch: int
+
+    @abstractmethod
+    def next(self) -> tuple[Inputs, Tensor, int]:
+        """This rank's inputs (B, ...) and targets (B,) or (B, outputs), and the size of the whole batch."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Where in which epoch."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+
+
+class LabelledData(ABC):
+    """Samples with targets in parts named "train", "validation" and "test"; the last two may be missing."""
+
+    class_names: list[str]  # by class number; empty where targets are values
+    parts: Mapping[str, Any]  # by name, however they are kept
+    fingerprint: str  # whether the training part is the one that a run began with
+
+    def to(self, device: torch.device) -> None:  # noqa: B027
+        """Keep the tensors on `device`, if they are kept at all."""
+
+    @abstractmethod
+    def model_settings(self) -> dict[str, Any]:
+        """What the data decide of a model's settings, under every name that models give them."""
+
+    @abstractmethod
+    def training_batches(self, seed: int, rank: int, world_size: int) -> Batches:
+        """The batches of the training part, of one rank."""
+
+    @abstractmethod
+    def training_targets(self) -> Tensor:
+        """(rows,) class numbers, or (rows, outputs) values."""
+
+    @abstractmethod
+    def evaluation_batches(self, split: str) -> Iterator[tuple[Inputs, Tensor]]:
+        """All of a part, in its order: inputs and targets, as much at once as fits."""
+
+    @abstractmethod
+    def inference_facts(self) -> dict[str, Any]:
+        """What prediction needs to prepare raw samples, as plain values; `predictor` says which class reads it."""
