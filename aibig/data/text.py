@@ -91,11 +91,14 @@ class TextData:
 
         Every token but the first is a target once: those in the windows, and those after the first of the rest.
         """
-        tokens = self.parts[split]
-        count = (len(tokens) - 1) // self.context
-        end = count * self.context
-        shape = (count, self.context)
-        return tokens[:end].view(shape), tokens[1 : end + 1].view(shape), tokens[end:]
+        return cut(self.parts[split], self.context)
+
+
+def cut(tokens: Tensor, context: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A text (tokens,) in windows that do not overlap: tokens (N, T), targets (N, T), and the rest, (R + 1,)."""
+    count = (len(tokens) - 1) // context
+    end, shape = count * context, (count, context)
+    return tokens[:end].view(shape), tokens[1 : end + 1].view(shape), tokens[end:]
 
 
 class ShuffledWindows:

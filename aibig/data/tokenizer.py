@@ -35,6 +35,10 @@ class Tokenizer(ABC):
         """The text of token numbers."""
 
     @abstractmethod
+    def byte_lengths(self) -> NDArray[np.int64] | None:
+        """How many UTF-8 bytes of text each token stands for (vocab_size,); None if the tokens do not say it all."""
+
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Plain values that `from_dict` makes the same tokenizer of."""
 
@@ -68,6 +72,10 @@ class CharacterTokenizer(Tokenizer):
         """One character a token."""
         return "".join(self.characters[int(one)] for one in tokens)
 
+    def byte_lengths(self) -> NDArray[np.int64]:
+        """1 to 4 a character."""
+        return np.array([len(one.encode("utf-8", errors="surrogatepass")) for one in self.characters])
+
     def to_dict(self) -> dict[str, Any]:
         """The characters."""
         return {"kind": "characters", "characters": self.characters}
@@ -93,6 +101,12 @@ class LibraryTokenizer(Tokenizer):
         """The text; for words, joined by spaces."""
         text: str = self._tokenizer.decode([int(one) for one in tokens], skip_special_tokens=False)
         return text
+
+    def byte_lengths(self) -> NDArray[np.int64] | None:
+        """For byte-level BPE, whose tokens are written with a character for each byte. Words leave out blanks."""
+        if self.kind == "words":
+            return None
+        return np.array([len(self._tokenizer.id_to_token(one)) for one in range(self.vocab_size)])
 
     def to_dict(self) -> dict[str, Any]:
         """The library's own JSON."""

@@ -15,6 +15,7 @@ from aibig.errors import UserError
 
 if TYPE_CHECKING:
     from aibig.config import Config
+    from aibig.outcomes import Outcome
 
 
 @dataclass
@@ -103,9 +104,20 @@ class Task(ABC):
         there the parameters are unchanged.
         """
 
-    @abstractmethod
     def evaluate(self, split: str) -> dict[str, float]:
-        """The metrics of the model on "validation" or "test"; empty if there is no such part."""
+        """The metrics of the model on "validation" or "test"; empty if there is no such part.
+
+        A task gives either this, or `outcome`.
+        """
+        outcome = self.outcome(split)
+        return {} if outcome is None else outcome.metrics()
+
+    def outcome(self, split: str) -> Outcome | None:
+        """What an evaluation on "validation" or "test" sees; None if there is no such part.
+
+        A task that gives no more than metrics can leave it out; then it has neither intervals nor pictures.
+        """
+        return None
 
     def inference_facts(self) -> dict[str, Any]:
         """What prediction needs beside the weights, as plain values; `predictor` says which class reads it."""

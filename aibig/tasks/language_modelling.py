@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aibig import metrics
 from aibig.config import Config
 from aibig.data.fingerprint import check_fingerprint
 from aibig.data.text import TextData
 from aibig.inference.modes import evaluating
+from aibig.inference.reading import read_through
+from aibig.outcomes import Tokens
 from aibig.tasks.base import Batch, Context, Loss, Task
-
-TOKENS_AT_ONCE = 16_384  # of an evaluation
 
 
 class LanguageModelling(Task):
@@ -59,43 +58,20 @@ class LanguageModelling(Task):
         """Remember."""
         self.memory = carry
 
-    def evaluate(self, split: str) -> dict[str, float]:
-        """Loss per token over the whole part, in windows that do not overlap.
-
-        Where training carries memory, so does this: the part is read as one stream of windows side by side,
-        each continuing the one before, from empty memory.
-        """
+    def outcome(self, split: str) -> Tokens | None:
+        """Losses over the whole part, in windows that do not overlap, with memory where training carries it."""
         if split not in self.data.parts:
-            return {}
-        tokens, targets, rest = self.data.evaluation_windows(split)
-        total = torch.zeros((), dtype=torch.float64)
+            return None
         with evaluating(self.model), self.context.autocast():
-            if self.windows.continues:
-                total += self._stream_loss(tokens, targets, rest)
-            else:
-                at_once = max(1, TOKENS_AT_ONCE // self.data.context)
-                for some, some_targets in zip(tokens.split(at_once), targets.split(at_once), strict=True):
-                    total += self._sum(some, some_targets, None)[0]
-                if len(rest) > 1:
-                    total += self._sum(rest[None, :-1], rest[None, 1:], None)[0]
-        return metrics.language_metrics(total.item(), tokens.numel() + len(rest) - 1)
+            return read_through(self.model, self.data.parts[split], self.data.tokenizer, **self._reading())
 
-    def _stream_loss(self, tokens: Tensor, targets: Tensor, rest: Tensor) -> Tensor:
-        """The summed loss of windows read one after the other with one memory."""
-        total, memory = torch.zeros((), dtype=torch.float64), None
-        for some, some_targets in zip(tokens, targets, strict=True):
-            part, memory = self._sum(some[None], some_targets[None], memory)
-            total += part
-        return total + self._sum(rest[None, :-1], rest[None, 1:], memory)[0] if len(rest) > 1 else total
-
-    def _sum(self, tokens: Tensor, targets: Tensor, memory: Any) -> tuple[Tensor, Any]:
-        logits, memory = self.model(tokens, None, memory)
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum")
-        return loss.double().cpu(), memory
+    def _reading(self) -> dict[str, Any]:
+        """How a part is read: what a saved model takes to read another text in the same way."""
+        return {"context": self.data.context, "carries_memory": self.windows.continues}
 
     def inference_facts(self) -> dict[str, Any]:
-        """The tokenizer and the window."""
-        return {"predictor": "text", "tokenizer": self.data.tokenizer.to_dict(), "context": self.data.context}
+        """The tokenizer, the window, and whether memory is carried from one to the next."""
+        return {"predictor": "text", "tokenizer": self.data.tokenizer.to_dict(), **self._reading()}
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the text, the memory of what stood before it, and which text."""

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from aibig import metrics
 from aibig.config import Config
 from aibig.data.n_step import NStep
 from aibig.data.replay import Replay, Transitions
@@ -26,6 +25,7 @@ from aibig.errors import UserError
 from aibig.inference.modes import evaluating
 from aibig.inference.policy import greedy_actions
 from aibig.layers.follow import follow
+from aibig.outcomes import Returns
 from aibig.seeds import derive_seed
 from aibig.settings import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from aibig.tasks.base import Batch, Context, Loss, Task
@@ -158,14 +158,14 @@ class QLearning(Task):
         if step % self.follower_every == 0:
             follow(self.follower, self.model)
 
-    def evaluate(self, split: str) -> dict[str, float]:
+    def outcome(self, split: str) -> Returns:
         """Greedy episodes on seeds that depend on the split, so that the best model is not chosen on the test's."""
         seeds = [derive_seed(self.context.seed, split, number) % 2**31 for number in range(self.episodes[split])]
         with evaluating(self.model), self.context.autocast():
             returns, lengths = run_episodes(
                 self.pool.make, lambda seen: greedy_actions(self.model, seen, self.context.device), seeds
             )
-        return metrics.return_metrics(returns, lengths)
+        return Returns(returns, lengths)
 
     def inference_facts(self) -> dict[str, Any]:
         """The environment."""

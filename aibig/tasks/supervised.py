@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aibig import metrics
 from aibig.config import Config
 from aibig.data.arrays import fit_scaling
 from aibig.data.fingerprint import check_fingerprint
 from aibig.data.labelled import LabelledData
 from aibig.errors import UserError
 from aibig.inference.modes import evaluating
+from aibig.outcomes import Classes, Values
 from aibig.settings import Fraction
 from aibig.tasks.base import Batch, Context, Loss, Task
 
@@ -109,13 +109,13 @@ class Classification(Supervised):
         value = F.cross_entropy(scores, wanted, label_smoothing=self.label_smoothing)
         return Loss(value, {"accuracy": (mean.argmax(1) == targets).float().mean()})
 
-    def evaluate(self, split: str) -> dict[str, float]:
-        """Metrics of the members' mean probability."""
+    def outcome(self, split: str) -> Classes | None:
+        """The members' mean probabilities."""
         predicted = self.predict(split)
         if predicted is None:
-            return {}
+            return None
         probabilities = predicted[0].softmax(2).mean(0)
-        return metrics.classification_metrics(probabilities.cpu().numpy(), predicted[1].cpu().numpy())
+        return Classes(probabilities.cpu().numpy(), predicted[1].cpu().numpy(), self.data.class_names)
 
     def inference_facts(self) -> dict[str, Any]:
         """Scaling, and the names of the classes."""
@@ -147,13 +147,13 @@ class Regression(Supervised):
         scaled = (targets - self.shift) / self.scale
         return Loss(F.mse_loss(outputs, scaled.expand_as(outputs)))
 
-    def evaluate(self, split: str) -> dict[str, float]:
-        """Metrics of the members' mean, in the targets' units."""
+    def outcome(self, split: str) -> Values | None:
+        """The members' mean, in the targets' units."""
         predicted = self.predict(split)
         if predicted is None:
-            return {}
+            return None
         outputs = predicted[0].mean(0) * self.scale + self.shift
-        return metrics.regression_metrics(outputs.cpu().numpy(), predicted[1].cpu().numpy())
+        return Values(outputs.cpu().numpy(), predicted[1].cpu().numpy())
 
     def inference_facts(self) -> dict[str, Any]:
         """Scaling of features and targets."""

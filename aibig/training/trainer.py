@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aibig.errors import UserError
 from aibig.layers.shards import full
+from aibig.outcomes import Outcome
 from aibig.seeds import derive_seed
 from aibig.settings import Fraction, PositiveFloat, PositiveInt, checked
 from aibig.tasks.base import Batch, Context, Task
@@ -151,6 +152,12 @@ class Trainer:
         with self._process_set_up_for(task):
             task.model.to(self.device)
             return task.evaluate(split)
+
+    def outcome(self, task: Task, split: str) -> Outcome | None:
+        """What an evaluation of `task`'s model as it is sees, as `evaluate` measures it; None if it does not say."""
+        with self._process_set_up_for(task):
+            task.model.to(self.device)
+            return task.outcome(split)
 
     def weights(self, task: Task) -> dict[str, Tensor]:
         """The state of `task`'s model, whole on the main rank however it is sharded. Every rank must call it."""

@@ -1,0 +1,109 @@
+"""What an evaluation saw: taken apart, resampled, and given by every built-in task."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, TRANSFORMER
+
+from aibig.config import load_config
+from aibig.data.text import TextData
+from aibig.errors import UserError
+from aibig.outcomes import Classes, Outcome, Returns, Tokens, Values, bootstrap
+from aibig.registry import create_model
+from aibig.tasks.base import Context
+from aibig.tasks.language_modelling import LanguageModelling
+from aibig.train import build
+
+GENERATOR = np.random.default_rng(0)
+OUTCOMES = {
+    "classes": Classes(GENERATOR.dirichlet(np.ones(3), 40), GENERATOR.integers(3, size=40), ["a", "b", "c"]),
+    "values": Values(GENERATOR.normal(size=(40, 2)), GENERATOR.normal(size=(40, 2))),
+    "tokens": Tokens(GENERATOR.random(40), np.full(40, 8), np.full(40, 9)),
+    "words": Tokens(GENERATOR.random(40), np.full(40, 8)),
+    "returns": Returns(GENERATOR.normal(size=40), GENERATOR.integers(1, 9, size=40)),
+}
+
+
+@pytest.mark.parametrize("kind", OUTCOMES)
+def test_taking_all_changes_nothing_and_twice_the_same_neither(kind: str) -> None:
+    outcome = OUTCOMES[kind]
+    every = np.arange(40)
+    assert len(outcome) == 40 and len(outcome.take(every[:7])) == 7
+    assert outcome.take(every[::-1]).metrics() == pytest.approx(outcome.metrics())
+    assert outcome.take(np.concatenate([every, every])).metrics() == pytest.approx(outcome.metrics())
+
+
+@pytest.mark.parametrize("kind", OUTCOMES)
+def test_intervals_surround_what_was_measured(kind: str) -> None:
+    outcome = OUTCOMES[kind]
+    intervals, narrower = bootstrap(outcome, samples=200), bootstrap(outcome, samples=200, level=0.5)
+    found = outcome.metrics()
+    assert list(intervals) == list(found)
+    assert intervals == bootstrap(outcome, samples=200) != bootstrap(outcome, samples=200, seed=1)
+    for name, (low, high) in intervals.items():
+        assert low <= narrower[name][0] <= narrower[name][1] <= high
+        if name != "calibration_error":  # biased upward, and more so in a resample
+            assert low <= found[name] <= high
+
+
+def test_an_interval_covers_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(1)
+    covered = 0
+    for _ in range(100):
+        outcome = Returns(generator.normal(size=60), np.ones(60, int))
+        low, high = bootstrap(outcome, samples=200, level=0.9)["mean_return"]
+        covered += low <= 0.0 <= high
+    assert 80 <= covered <= 97  # of 100, expected 89 or so; the standard deviation is 3
+
+
+def test_a_class_that_a_resample_lacks_spoils_no_interval() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
+    intervals = bootstrap(Classes(probabilities, np.array([0, 0, 1]), ["a", "b"]), samples=100)
+    assert all(math.isfinite(one) for pair in intervals.values() for one in pair)
+
+
+def test_one_row_has_no_interval() -> None:
+    with pytest.raises(UserError, match="at least 2"):
+        bootstrap(Returns(np.ones(1), np.ones(1, int)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_task_says_what_it_saw(family: str) -> None:
+    trainer, task = build(load_config(FAMILIES[family]))
+    for split in ("validation", "test"):
+        outcome = trainer.outcome(task, split)
+        assert isinstance(outcome, Outcome)
+        assert outcome.metrics() == task.evaluate(split)
+        assert task.headline in outcome.metrics()
+
+
+@pytest.mark.parametrize(("tokenizer", "known"), [("characters", True), ("bpe", True), ("words", False)])
+def test_bits_per_byte_count_the_text_as_it_is_stored(tokenizer: str, known: bool) -> None:
+    text = "Zürich, 東京 und Kraków: " * 200
+    data = TextData(text, batch_size=2, context=8, tokenizer=tokenizer, vocab_size=300, test_fraction=0.5)
+    model = create_model("transformer", vocab_size=data.tokenizer.vocab_size, context=8, width=8, layers=1, heads=1)
+    task = LanguageModelling(model, data, Context(torch.device("cpu")))
+    outcome = task.outcome("test")
+    assert isinstance(outcome, Tokens)
+    assert ("bits_per_byte" in outcome.metrics()) == known
+    if known:
+        assert outcome.bytes is not None
+        tokens = data.parts["test"].tolist()
+        start = len(data.tokenizer.encode(text)) - len(tokens)
+        first = data.tokenizer.byte_lengths()[tokens[0]]
+        if tokenizer == "characters":
+            assert outcome.bytes.sum() == len(text[start:].encode()) - first
+        whole = data.tokenizer.byte_lengths()[data.tokenizer.encode(text)].sum()
+        assert whole == len(text.encode())
+
+
+def test_a_language_models_outcome_has_a_loss_for_each_window() -> None:
+    _, task = build(load_config(TRANSFORMER))
+    outcome = task.outcome("test")
+    assert isinstance(outcome, Tokens)
+    assert outcome.tokens.sum() == len(task.data.parts["test"]) - 1
+    assert set(outcome.tokens[:-1]) == {task.data.context}
