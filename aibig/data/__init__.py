@@ -1,5 +1,8 @@
 """The table of contents of the datasets. Adding one is a function that returns its source and a line here. No torch."""
 
+from __future__ import annotations
+
+from aibig.data import vision_table
 from aibig.registry import Entry
 
 ARRAYS = "aibig.data.arrays:ArrayData"
@@ -20,6 +23,13 @@ DATASETS = [
         "nets",
         into=ARRAYS,
     ),
+    Entry(
+        "mnist",
+        "aibig.data.vision_datasets:mnist",
+        "70,000 handwritten digits, 28x28, from files under a root (torchvision)",
+        "nets",
+        into=ARRAYS,
+    ),
     Entry("text", "aibig.data.text:read_text", "a UTF-8 text file", "language", into=TEXT),
     Entry(
         "python_docs",
@@ -30,3 +40,13 @@ DATASETS = [
     ),
     Entry("replay", "aibig.data.replay:Replay", "transitions, drawn uniformly from the latest", "dqn"),
 ]
+
+
+def find(name: str) -> Entry | None:
+    """The row of a torchvision dataset's own name ("CIFAR10")."""
+    return vision_table.find(name)
+
+
+def other_names() -> list[str]:
+    """The names of torchvision's datasets."""
+    return vision_table.names()

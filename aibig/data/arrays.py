@@ -31,13 +31,15 @@ class Arrays:
 
     features: (rows, ...) numbers; images as bytes (rows, C, H, W). targets: (rows,) class numbers, or (rows,) or
     (rows, outputs) numbers.
-    class_names: for classes, by number. feature_names: for columns, in order.
+    class_names: for classes, by number. feature_names: for columns, in order. given: row numbers of parts ("test",
+    "validation") that are not to be split off, but taken as they are.
     """
 
     features: NDArray[Any]
     targets: NDArray[Any]
     class_names: list[str] = field(default_factory=list)
     feature_names: list[str] = field(default_factory=list)
+    given: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.features, self.targets = np.asarray(self.features), np.asarray(self.targets)
@@ -158,14 +160,21 @@ class ArrayBatches(Batches):
 
 
 def split_rows(arrays: Arrays, validation_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Tensor]:
-    """Row numbers of train, validation and test; where there are classes, each part has its share of each."""
+    """Row numbers of train, validation and test; where there are classes, each part has its share of each.
+
+    Parts that the arrays give are taken as they are, and the fractions are of the other rows.
+    """
     from sklearn.model_selection import train_test_split
 
-    if validation_fraction + test_fraction >= 1:
+    fractions = {"test": test_fraction, "validation": validation_fraction}
+    fractions = {name: fraction for name, fraction in fractions.items() if name not in arrays.given}
+    if sum(fractions.values()) >= 1:
         raise UserError("validation_fraction and test_fraction together leave nothing to train on")
-    parts, rest = {}, np.arange(len(arrays.targets))
-    for name, fraction in (("test", test_fraction), ("validation", validation_fraction)):
-        count = round(fraction * len(arrays.targets))
+    parts = {name: torch.from_numpy(np.sort(index)) for name, index in arrays.given.items()}
+    rest = np.setdiff1d(np.arange(len(arrays.targets)), np.concatenate([[], *arrays.given.values()]))
+    rows = len(rest)
+    for name, fraction in fractions.items():
+        count = round(fraction * rows)
         if not count:
             continue
         classes = arrays.targets[rest] if arrays.class_names else None
