@@ -6,6 +6,7 @@ from aibig.data import vision_table
 from aibig.registry import Entry
 
 ARRAYS = "aibig.data.arrays:ArrayData"
+IMAGES = "aibig.data.images:ImageData"
 TEXT = "aibig.data.text:TextData"
 
 DATASETS = [
@@ -29,6 +30,13 @@ DATASETS = [
         "70,000 handwritten digits, 28x28, from files under a root (torchvision)",
         "nets",
         into=ARRAYS,
+    ),
+    Entry(
+        "image_folder",
+        "aibig.data.images:image_folder",
+        "pictures in a folder for each class",
+        "nets",
+        into=IMAGES,
     ),
     Entry("text", "aibig.data.text:read_text", "a UTF-8 text file", "language", into=TEXT),
     Entry(
