@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aibig.evaluation import evaluate
     from aibig.inference.model_folder import load_model, save_model
     from aibig.inference.predictor import load_predictor
+    from aibig.pretrained import finetune
     from aibig.registry import (
         Entry,
         create_model,
@@ -31,6 +32,7 @@ _HOMES = {
     "aibig.evaluation": ("evaluate",),
     "aibig.inference.model_folder": ("load_model", "save_model"),
     "aibig.inference.predictor": ("load_predictor",),
+    "aibig.pretrained": ("finetune",),
     "aibig.registry": (
         *("Entry", "create_model", "list_models"),
         *("register_dataset", "register_environment", "register_model", "register_task"),
@@ -46,6 +48,7 @@ __all__ = [
     "UserError",
     "create_model",
     "evaluate",
+    "finetune",
     "list_models",
     "load_config",
     "load_model",

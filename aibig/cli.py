@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from aibig.errors import UserError
+from aibig.registry import list_models as all_models
 from aibig.registry import models
 from aibig.train import add_arguments, guarded, parse, run
 
@@ -40,7 +41,7 @@ def list_models(parser: argparse.ArgumentParser) -> None:
     """list the models by name"""
 
     def run(chosen: argparse.Namespace) -> int:
-        names = models.names(chosen.pattern, family=chosen.family)
+        names = all_models(chosen.pattern, family=chosen.family)
         if not names:
             models.entry(chosen.pattern)  # no pattern that matches: say what is near
         width = max(len(name) for name in names)
@@ -172,15 +173,13 @@ def show(metrics: dict[str, float], as_json: bool) -> None:
 
 def parameter_count(name: str) -> str:
     """How many parameters a model has at its defaults, without making any; "-" if a setting has no default."""
-    import torch
-
-    from aibig.registry import create_model
+    from aibig.layers.meta import ParametersOnMeta
     from aibig.settings import REQUIRED
 
     if any(one.default is REQUIRED for one in models.settings(name).values()):
         return "-"
-    with torch.device("meta"):
-        return f"{sum(one.numel() for one in create_model(name).parameters()):,}"
+    with ParametersOnMeta():
+        return f"{sum(one.numel() for one in models.create(name).parameters()):,}"
 
 
 def positive(word: str) -> int:

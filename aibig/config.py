@@ -1,7 +1,8 @@
 """A run as written in a file: read with line marks, checked against signatures, completed. Knows no torch.
 
 Sections: `seed`, then `model`, `task`, `data`, `env`, `optimizer`, `schedule` (each a `name` and the settings of
-what it names) and `trainer` (the settings of `aibig.training.trainer.Trainer`).
+what it names), `trainer` (the settings of `aibig.training.trainer.Trainer`) and, where a model is to start from what
+another has learned, `finetune` (those of `aibig.pretrained.finetune`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import yaml
 
 from aibig.errors import UserError, nearest
 from aibig.registry import SECTIONS, Registry, check_setting
-from aibig.settings import REQUIRED, NonNegativeInt, Setting, check, read_settings
+from aibig.settings import REQUIRED, NonNegativeInt, Setting, check, load, read_settings
 
 TRAINER = "aibig.training.trainer:Trainer"
+FINETUNE = "aibig.pretrained:finetune"
 DEFAULT_NAMES = {"optimizer": "adamw", "schedule": "constant"}
 
 # What a resumed run may set otherwise than it began: how long it goes on, how often it logs and saves.
@@ -37,6 +39,7 @@ class Config:
     values: dict[str, Any]
     name: str = "run"
     places: dict[str, str] = field(default_factory=dict)  # "optimizer.lr" -> "configs/x.yaml:7"
+    weights_follow: bool = False  # a checkpoint's or a finished model's: files of first weights are not asked for
 
     def section(self, name: str) -> dict[str, Any]:
         """The settings of a section, without its name."""
@@ -61,8 +64,15 @@ class Config:
                     f"make it {value!r}; leave it out"
                 )
         self.values[section].update(given)
+        if self.weights_follow:
+            settings = {k: v for k, v in settings.items() if k not in registry.entry(name).first_weights}
         with self.blaming(section):
-            return registry.create(name, *arguments, **settings | given)
+            made = registry.create(name, *arguments, **settings | given)
+        if section == "model" and "finetune" in self.values:
+            weights = {"weights": None} if self.weights_follow else {}
+            with self.blaming("finetune"):
+                load(FINETUNE)(made, **self.section("finetune") | weights)
+        return made
 
     @contextmanager
     def blaming(self, section: str) -> Iterator[None]:
@@ -209,7 +219,7 @@ def _check(config: Config) -> None:
     def blame(key: str, words: object) -> None:
         mistakes.extend((key, line) for line in str(words).split("\n"))
 
-    known = ["seed", *SECTIONS, "trainer"]
+    known = ["seed", *SECTIONS, "finetune", "trainer"]
     for key in config.values:
         if key not in known:
             blame(key, f"unknown section{nearest(key, known) or '; there are: ' + ', '.join(known)}")
@@ -219,6 +229,8 @@ def _check(config: Config) -> None:
         blame("seed", error)
     for section in _sections_of(config, blame):
         _check_named(config, section, blame)
+    if "finetune" in config.values:
+        _check_settings(config, "finetune", "finetune", read_settings(FINETUNE), blame)
     _check_settings(config, "trainer", "the trainer", read_settings(TRAINER), blame)
     if not mistakes:
         config.values = {key: config.values[key] for key in known if key in config.values}

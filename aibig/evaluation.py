@@ -18,6 +18,7 @@ def evaluate(path: str | Path, *, split: str = "test") -> dict[str, float]:
     if not config_file.is_file():
         raise UserError(f"{path}: holds no run (no config.yaml); give a run's folder, such as runs/digits-0001")
     config = load_config(config_file, {"trainer.device": "auto"})  # it may have been another machine's
+    config.weights_follow = True
     from aibig.inference.model_folder import load_model
     from aibig.train import build
 

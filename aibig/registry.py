@@ -31,6 +31,7 @@ class Entry:
     family: str = ""
     head: str = ""  # models: path of the last layer, for fine-tuning
     depth_order: tuple[str, ...] = ()  # models: paths of the blocks from input to output
+    first_weights: tuple[str, ...] = ()  # models: settings that say where their first weights come from
     into: str = ""  # datasets, environments: "module:attribute" of what batches or vectorises the target
     sections: tuple[str, ...] = ()  # tasks: the config sections that it reads beside its own and the model's
     signature: str = ""  # where the settings are declared, when not at the target
@@ -41,8 +42,8 @@ class Registry:
     """One kind of named thing.
 
     `table` is "package:ATTRIBUTE", a list of entries in a package that imports no torch. A function `find` beside
-    it, name -> Entry or None, opens the registry to names that are kept elsewhere (gymnasium's), which
-    `other_names` then lists.
+    it, name -> Entry or None, opens the registry to names that are kept elsewhere (gymnasium's, torchvision's),
+    which `other_names` then lists.
     """
 
     def __init__(self, kind: str, table: str, *, positional: bool = False, remembers: bool = False) -> None:
@@ -53,9 +54,11 @@ class Registry:
         self._registered: list[Entry] = []
         self._entries: dict[str, Entry] | None = None
 
-    def names(self, pattern: str = "*", *, family: str | None = None) -> list[str]:
-        """The names that match `pattern` (with * and ?), in the order of the tables."""
-        rows = self.entries().values()
+    def names(self, pattern: str = "*", *, family: str | None = None, others: bool = False) -> list[str]:
+        """The names that match `pattern` (with * and ?), in the order of the tables; with `others`, also those
+        that are kept elsewhere.
+        """
+        rows = [*self.entries().values(), *([self.entry(name) for name in self._other_names()] if others else [])]
         chosen = [one.name for one in rows if family is None or one.family == family]
         if not chosen and family is not None:
             families = sorted({one.family for one in rows})
@@ -72,9 +75,12 @@ class Registry:
         if elsewhere is not None:
             found: Entry = elsewhere
             return found
-        others: Iterable[str] = getattr(package, "other_names", list)()
-        known = [*entries, *others]
+        known = [*entries, *self._other_names()]
         raise UserError(f"unknown {self.kind} {name!r}{nearest(name, known) or '; there are: ' + ', '.join(entries)}")
+
+    def _other_names(self) -> Iterable[str]:
+        others: Iterable[str] = getattr(importlib.import_module(self._package), "other_names", list)()
+        return others
 
     def entries(self) -> dict[str, Entry]:
         """All rows by name: the package's own table, other packages' entry points, decorators."""
@@ -123,8 +129,9 @@ class Registry:
             made = load(entry.into)(source, *arguments, **{k: v for k, v in checked.items() if k in wrapper})
         else:
             made = load(entry.target)(*arguments, **checked)
-        if self.remembers:
-            made.registered = {"name": name, "settings": self.defaults(name) | checked}
+        if self.remembers:  # where its first weights came from is not what it is
+            settings = {k: v for k, v in (self.defaults(name) | checked).items() if k not in entry.first_weights}
+            made.registered = {"name": name, "settings": settings}
         return made
 
     def register(self, name: str, **facts: Any) -> Callable[[Made], Made]:
@@ -201,11 +208,11 @@ SECTIONS = {  # the named sections of a config, and what each one's name is look
 
 
 def list_models(pattern: str = "*", *, family: str | None = None) -> list[str]:
-    """The names of the registered models that match `pattern` and belong to `family`. Imports no torch.
+    """The names of the models that match `pattern` and belong to `family`, torchvision's among them. Imports no torch.
 
     Raises UserError for an unknown family.
     """
-    return models.names(pattern, family=family)
+    return models.names(pattern, family=family, others=True)
 
 
 def create_model(name: str, **settings: Any) -> Any:

@@ -48,9 +48,13 @@ def train(
         if run_folder.is_complete(folder, checked):
             return run_folder.Run(folder, run_folder.read_result(folder))
         run_folder.refuse_without_checkpoints(folder)
+        checked.weights_follow = run_folder.has_checkpoint(folder)
     elif out is not None and is_main_rank():
         run_folder.refuse_if_in_use(Path(out))
     trainer, task = build(checked)
+    if trainer.world.is_main:
+        for line in getattr(task.model, "adapted", []):  # what of pretrained weights was taken
+            print(line, file=sys.stderr)
     checked.values["trainer"].update(trainer.settle(task))
     if trainer.world.is_main:
         if folder is None:

@@ -1,16 +1,34 @@
-"""The one place that imports torchvision, which takes a second and may not fit the torch that is installed."""
+"""torchvision, imported here and nowhere else, so that one that is broken is explained once. Knows no model."""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+import importlib.metadata
+from types import ModuleType
 
 from aibig.errors import UserError
 
+CURE = "pip install --upgrade --force-reinstall torch torchvision"
 
-def import_torchvision() -> Any:
-    """The module torchvision. Raises UserError with what mends it if it can't be imported."""
+
+def import_torchvision() -> ModuleType:
+    """The package torchvision, with its models, datasets and transforms.
+
+    Raises UserError with both versions and what mends it if torchvision is missing, or made for another torch: then
+    its import fails with RuntimeError, which `importlib.util.find_spec` does not foresee.
+    """
     try:
-        import torchvision
-    except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
-        raise UserError(f"torchvision can't be imported ({error}); install the one that fits torch") from None
-    return torchvision
+        return importlib.import_module("torchvision")
+    except (ImportError, RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()
+        raise UserError(
+            f"torchvision {_version('torchvision')} can't be imported beside torch {_version('torch')} "
+            f"({reason[0] if reason else type(error).__name__}); install two that belong together: {CURE}"
+        ) from None
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"

@@ -1,5 +1,11 @@
-"""The table of contents: every model's name, class and facts. Adding one is its file and a line here. No torch."""
+"""The table of contents: every model's name, class and facts. Adding one is its file and a line here. No torch.
 
+torchvision's models, which have a table of their own, can be named too.
+"""
+
+from __future__ import annotations
+
+from aibig.models.torchvision_table import rows
 from aibig.registry import Entry
 
 MODELS = [
@@ -36,3 +42,13 @@ MODELS = [
         depth_order=("embedding", "blocks"),
     ),
 ]
+
+
+def find(name: str) -> Entry | None:
+    """The row of one of torchvision's models, "resnet18" say."""
+    return rows().get(name)
+
+
+def other_names() -> list[str]:
+    """The names of torchvision's models."""
+    return list(rows())

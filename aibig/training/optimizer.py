@@ -1,6 +1,7 @@
 """Optimizers: each makes a function model -> torch optimizer. Knows no task.
 
-Weights of two and more dimensions decay, biases and norms do not. Where the parameters live on a device with a
+Weights of two and more dimensions decay, biases and norms do not; what is frozen is left out. A model's
+`learning_rate_factors` (by parameter name) multiply the learning rate. Where the parameters live on a device with a
 fused kernel, that kernel is used: it also skips a step on the device when told of a non-finite gradient.
 """
 
@@ -58,15 +59,19 @@ def _maker(kind: type[torch.optim.Optimizer], weight_decay: float, **settings: A
         fused = all(one.device.type in FUSED_DEVICES for one in parameters)
         if kind is torch.optim.SGD and is_sharded(model):  # no such kernel, as of torch 2.15
             fused = False
-        return kind(_groups(parameters, weight_decay), fused=fused, **settings)  # type: ignore[call-arg]
+        return kind(_groups(model, weight_decay, settings["lr"]), fused=fused, **settings)  # type: ignore[call-arg]
 
     return make
 
 
-def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    if not weight_decay:
-        return [{"params": parameters, "weight_decay": 0.0}]
-    matrices = [one for one in parameters if one.ndim >= 2]
-    vectors = [one for one in parameters if one.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def _groups(model: nn.Module, weight_decay: float, lr: float) -> list[dict[str, Any]]:
+    """Parameters that decay and are updated alike; first those of the full learning rate, and of these the matrices."""
+    factors: dict[str, float] = getattr(model, "learning_rate_factors", {})
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, one in model.named_parameters():
+        if one.requires_grad:
+            groups.setdefault((factors.get(name, 1.0), weight_decay if one.ndim >= 2 else 0.0), []).append(one)
+    return [
+        {"params": groups[factor, decay], "lr": lr * factor, "weight_decay": decay}
+        for factor, decay in sorted(groups, reverse=True)
+    ]

@@ -18,7 +18,7 @@ from typing import Any
 
 from aibig.config import Config, differences, read_yaml
 from aibig.errors import UserError
-from aibig.training.checkpoint import steps, write_text
+from aibig.training.checkpoint import newest_whole, steps, write_text
 
 CONFIG, RESULT = "config.yaml", "result.json"
 CHOSEN_BY_RULE = ("device", "precision", "threads")
@@ -111,6 +111,11 @@ def refuse_without_checkpoints(folder: Path) -> None:
     """Raise UserError for a finished run that has nothing to go on from: it would begin again over its model."""
     if read_result(folder) is not None and not steps(folder / "checkpoints"):
         raise UserError(f"{folder}: is finished and has no checkpoints to go on from; begin a new run (another --out)")
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the run in `folder` has a whole checkpoint to go on from; without one it begins again."""
+    return newest_whole(folder / "checkpoints", lambda damage: None) is not None
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

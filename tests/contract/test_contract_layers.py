@@ -15,7 +15,7 @@ from aibig import registry
 
 PACKAGE = Path(aibig.__file__).parent
 
-LEVEL_0 = ["registry", "config", "errors", "seeds", "settings"]
+LEVEL_0 = ["registry", "config", "errors", "seeds", "settings", "vision"]
 
 # What each part may import beside itself and level 0; the longest matching name counts, "*" is everything.
 MAY_IMPORT = {
@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "inference": ["data", "envs", "layers", "models", "outcomes"],
     "tasks": ["tasks.base", "inference", "data", "envs", "outcomes", "layers"],  # models: by the registry
     "tasks.base": ["outcomes"],
+    "pretrained": ["inference", "layers"],
     "training": ["layers"],
     "training.trainer": ["layers", "outcomes", "training", "tasks.base"],
     "report": ["metrics", "training", "inference"],
