@@ -24,7 +24,10 @@ def make(name: str) -> Any:
 def inputs(name: str, model: Any) -> torch.Tensor:
     if models.entry(name).family == "language":
         return torch.randint(11, (3, 7))
-    return torch.randn(3, model.registered["settings"]["in_features"])
+    settings = model.registered["settings"]
+    if "in_channels" in settings:
+        return torch.randn(3, settings["in_channels"], 28, 28)
+    return torch.randn(3, settings["in_features"])
 
 
 def outputs(result: Any) -> torch.Tensor:

@@ -18,6 +18,14 @@ MODELS = [
         depth_order=("hidden_layers",),
     ),
     Entry(
+        "cnn",
+        "aibig.models.cnn:Cnn",
+        "small convolutional net for images: batch norm, ReLU, mean over places, Linear",
+        family="nets",
+        head="head",
+        depth_order=("stem", "stages"),
+    ),
+    Entry(
         "dqn",
         "aibig.models.dqn:Dqn",
         "Q-values of each action from an observation vector: Linear - ReLU - Linear",
