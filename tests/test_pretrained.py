@@ -1,0 +1,205 @@
+"""Fine-tuning: what is taken, what is frozen and stays so, how fast the rest moves, and that a resume is exact."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families import DQN, NETS
+from safetensors.torch import load_file
+from test_resume import assert_same_run, train_in_two_parts
+from torch import nn
+
+import aibig
+from aibig.data.arrays import Arrays
+from aibig.data.bundled import digits
+from aibig.registry import datasets
+from aibig.training.optimizer import adamw
+
+HALVES: dict[str, Any] = {  # NETS with another head: below five, or not
+    **NETS,
+    "data": {"name": "halves", "batch_size": 32},
+    "finetune": {"weights": "digits", "freeze": "all_but_head"},
+}
+
+
+@pytest.fixture
+def halves() -> Iterator[None]:
+    """A dataset that shares its pictures with digits, and has other classes."""
+
+    @aibig.register_dataset("halves")
+    def _halves() -> Arrays:
+        source = digits()
+        return Arrays(source.features, source.targets >= 5, ["below five", "five or more"])
+
+    yield
+    datasets._registered.clear()
+    datasets._entries = None
+
+
+def weights_of(run: str) -> dict[str, torch.Tensor]:
+    return load_file(Path(run) / "model" / "weights.safetensors")
+
+
+def test_a_frozen_body_stays_bit_for_bit_and_its_new_head_learns(
+    halves: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = {"trainer.max_steps": 300, "trainer.eval_every": 300, "optimizer.lr": 1e-2}
+    aibig.train(NETS, longer, out="digits")
+    tuned = aibig.train(HALVES, longer, out="halves")
+    assert capsys.readouterr().err == (
+        "finetune: 2 of 4 tensors taken from digits; newly initialised: "
+        "head.weight (2, 16) was (10, 16), head.bias (2,) was (10,)\n"
+    )
+    before, after = weights_of("digits"), weights_of("halves")
+    assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("head"))
+    assert tuned.result is not None and tuned.result["metrics"]["accuracy"] > 0.75  # of the larger class: 0.5
+    untrained = aibig.train(HALVES, {**longer, "finetune.weights": None}, out="untrained")
+    assert untrained.result is not None
+    assert untrained.result["metrics"]["accuracy"] < tuned.result["metrics"]["accuracy"] - 0.03
+
+
+def test_stopping_and_resuming_changes_nothing_and_needs_no_weights(halves: None, tmp_path: Path) -> None:
+    aibig.train(NETS, out="digits")
+    config = {**HALVES, "finetune": {**HALVES["finetune"], "freeze": "nothing", "layer_decay": 0.5}}
+    aibig.train(config, out=tmp_path / "whole")
+    train_in_two_parts(config, 37, tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    shutil.rmtree("digits")
+    longer = aibig.train(config, {"trainer.max_steps": 70}, out=tmp_path / "parts", resume=True)
+    assert longer.result is not None and longer.result["steps"] == 70
+    aibig.evaluate(tmp_path / "whole")
+    with pytest.raises(aibig.UserError, match="finetune: digits: "):
+        aibig.train(config, out=tmp_path / "new")
+
+
+def test_an_agent_resumes_exactly(tmp_path: Path) -> None:
+    aibig.train(DQN, {"trainer.max_steps": 20}, out="first")
+    config = {**DQN, "finetune": {"weights": "first/model", "freeze": 1, "layer_decay": 0.7}}
+    aibig.train(config, out=tmp_path / "whole")
+    train_in_two_parts(config, 37, tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_follower_begins_with_the_weights() -> None:
+    from aibig.config import load_config
+    from aibig.train import build
+
+    aibig.train(DQN, {"trainer.max_steps": 5}, out="first")
+    _, task = build(load_config({**DQN, "finetune": {"weights": "first"}}))
+    given = weights_of("first")
+    assert all(torch.equal(value, given[name]) for name, value in task.followers["follower"].state_dict().items())
+    assert all(torch.equal(value, given[name]) for name, value in task.model.state_dict().items())
+
+
+# ---------------------------------------------------------------- from Python
+
+
+def cnn(**settings: Any) -> nn.Module:
+    torch.manual_seed(0)
+    model: nn.Module = aibig.create_model("cnn", widths=[4, 6, 8], depth=1, **settings)
+    return model
+
+
+def test_a_frozen_norm_keeps_its_statistics_in_any_mode() -> None:
+    model = aibig.finetune(cnn(), freeze=2)
+    for tuned in (model, copy.deepcopy(model)):  # a copy is pinned by itself
+        before = {name: value.clone() for name, value in tuned.state_dict().items()}
+        tuned.eval()
+        tuned.train()
+        tuned(torch.randn(8, 1, 12, 12)).square().sum().backward()
+        changed = {name for name, value in tuned.state_dict().items() if not torch.equal(value, before[name])}
+        assert changed and all(name.startswith("stages.1") for name in changed), "only the last stage is not frozen"
+        learning = {name for name, one in tuned.named_parameters() if one.grad is not None}
+        assert {name.split(".")[0] for name in learning} == {"stages", "head"}
+        assert {id(one) for group in adamw()(tuned).param_groups for one in group["params"]} == {
+            id(tuned.get_parameter(name)) for name in learning
+        }
+
+
+def test_dropout_before_the_head_goes_on_when_the_body_is_frozen() -> None:
+    model = aibig.finetune(aibig.create_model("alexnet", num_classes=2), freeze="all_but_head").train()
+    assert model.classifier.training and model.classifier[3].training and model.classifier[6].training
+    assert not model.features.training and not model.classifier[4].training
+    assert [name for name, one in model.named_parameters() if one.requires_grad] == [
+        "classifier.6.weight",
+        "classifier.6.bias",
+    ]
+
+
+def test_the_learning_rate_falls_with_the_depth_below_the_head() -> None:
+    model = aibig.finetune(aibig.create_model("net", hidden=[5, 6]), layer_decay=0.5)
+    groups = adamw(lr=0.8, weight_decay=0.1)(model).param_groups
+    rates = {
+        name: (group["lr"], group["weight_decay"])
+        for group in groups
+        for name, one in model.named_parameters()
+        if any(one is other for other in group["params"])
+    }
+    assert rates == {
+        "hidden_layers.0.weight": (pytest.approx(0.2), 0.1),
+        "hidden_layers.0.bias": (pytest.approx(0.2), 0.0),
+        "hidden_layers.2.weight": (pytest.approx(0.4), 0.1),
+        "hidden_layers.2.bias": (pytest.approx(0.4), 0.0),
+        "head.weight": (0.8, 0.1),
+        "head.bias": (0.8, 0.0),
+    }
+    assert groups[0]["lr"] == 0.8, "what is logged is the rate that was set"
+
+
+def test_blocks_are_counted_from_the_input() -> None:
+    vit = aibig.finetune(aibig.create_model("vit_b_32", image_size=32, num_classes=2), freeze=3)
+    learning = {name for name, one in vit.named_parameters() if one.requires_grad}
+    frozen = {name for name, one in vit.named_parameters() if not one.requires_grad}
+    assert {"class_token", "encoder.pos_embedding", "conv_proj.weight"} <= frozen
+    assert {name.split(".")[2] for name in frozen if "encoder_layer_" in name} == {"encoder_layer_0", "encoder_layer_1"}
+    assert {"encoder.ln.weight", "heads.head.weight", "encoder.layers.encoder_layer_2.ln_1.weight"} <= learning
+
+
+def test_part_of_a_models_tensors_is_taken_and_named(tmp_path: Path) -> None:
+    torch.save(cnn().state_dict(), tmp_path / "grey.pth")
+    model = aibig.finetune(cnn(in_channels=3, num_classes=7), weights=str(tmp_path / "grey.pth"))
+    (line,) = model.adapted
+    assert line == (
+        f"finetune: 17 of 20 tensors taken from {tmp_path / 'grey.pth'}; newly initialised: "
+        "stem.0.weight (4, 3, 5, 5) was (4, 1, 5, 5), head.weight (7, 8) was (10, 8), head.bias (7,) was (10,)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"weights": "nowhere"}, "nowhere: no such file of weights"),
+        ({"weights": "."}, "holds no model"),
+        ({"weights": "narrow.pth"}, "narrow.pth: none of its tensors fits this model"),
+        ({"freeze": 4}, "freeze: 4 blocks, but the model has 3 below its head"),
+        ({"freeze": "everything"}, "freeze must be one of 'nothing', 'all_but_head' or a whole number, at least 1"),
+        ({"layer_decay": 1.5}, "layer_decay must be a number, from 0 to 1"),
+    ],
+)
+def test_mistakes_are_named(settings: dict[str, Any], complaint: str) -> None:
+    torch.save(nn.Linear(3, 2).state_dict(), "narrow.pth")
+    with pytest.raises(aibig.UserError, match=complaint):
+        aibig.finetune(cnn(), **settings)
+
+
+def test_a_config_names_the_place_of_a_mistake() -> None:
+    Path("x.yaml").write_text(
+        "model: {name: net}\ntask: {name: classification}\ndata: {name: digits}\n"
+        "finetune:\n  weight: digits\n  freeze: all\ntrainer: {max_steps: 1}\n"
+    )
+    with pytest.raises(aibig.UserError) as caught:
+        aibig.load_config("x.yaml")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "x.yaml:5: finetune.weight: unknown setting; did you mean 'weights'?"
+    assert lines[1].startswith("x.yaml:6: finetune.freeze: must be one of 'nothing', 'all_but_head'")
+
+
+def test_a_model_without_known_blocks_is_refused() -> None:
+    with pytest.raises(aibig.UserError, match="a Linear that create_model did not make has no known head"):
+        aibig.finetune(nn.Linear(3, 2), freeze="all_but_head")
