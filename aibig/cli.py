@@ -73,7 +73,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def predict(parser: argparse.ArgumentParser) -> None:
-    """predict from a CSV or .npy file, or the next token of a text"""
+    """predict from a CSV or .npy file, a picture or a folder of them, or the next token of a text"""
 
     def run(chosen: argparse.Namespace) -> int:
         from aibig.inference.predictor import load_predictor
@@ -94,7 +94,11 @@ def predict(parser: argparse.ArgumentParser) -> None:
         return 0
 
     parser.add_argument("path", metavar="RUN", help="a run's folder, or its model folder")
-    parser.add_argument("input", metavar="INPUT", help="a .csv or .npy file; for a language model a text")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="a .csv or .npy file, a picture, a folder of pictures; for a language model a text",
+    )
     parser.add_argument("--json", action="store_true", help="a JSON list instead of CSV")
     parser.set_defaults(run=run)
 

@@ -127,9 +127,11 @@ class ArrayData(LabelledData):
             yield (self._prepared(some),), some_targets
 
     def inference_facts(self) -> dict[str, Any]:
-        """Names and shape of the columns, and their scaling."""
+        """Names and shape of the columns, and their scaling; square images of bytes may come as pictures too."""
+        channels, *sides = self.sample_shape if len(self.sample_shape) == 3 else (0,)
+        pictures = self.parts["train"][0].dtype == torch.uint8 and channels in (1, 3) and sides[0] == sides[1]
         return {
-            "predictor": "rows",
+            "predictor": "images" if pictures else "rows",
             "feature_names": self.feature_names,
             "feature_shape": self.sample_shape,
             "feature_shift": self.shift.tolist(),

@@ -65,12 +65,15 @@ class RowsPredictor:
         Raises UserError naming file, row and column of what is not a number.
         """
         for row in self.predict(self._read(Path(path))):
-            if self.class_names:
-                named = {name: float(value) for name, value in zip(self.class_names, row, strict=True)}
-                yield {"label": self.class_names[int(row.argmax())], **named}
-            else:
-                names = ["value"] if len(row) == 1 else [f"value_{number}" for number in range(len(row))]
-                yield {name: float(value) for name, value in zip(names, row, strict=True)}
+            yield self.named(row)
+
+    def named(self, row: NDArray[np.float32]) -> dict[str, Any]:
+        """What was predicted of one row, by name: label and probabilities, or values."""
+        if self.class_names:
+            named = {name: float(value) for name, value in zip(self.class_names, row, strict=True)}
+            return {"label": self.class_names[int(row.argmax())], **named}
+        names = ["value"] if len(row) == 1 else [f"value_{number}" for number in range(len(row))]
+        return {name: float(value) for name, value in zip(names, row, strict=True)}
 
     def _read(self, path: Path) -> NDArray[np.float32]:
         if not path.is_file():
