@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aibig.data.augmentation import Augmentation
 from aibig.data.fingerprint import fingerprint
 from aibig.data.labelled import Batches, Inputs, LabelledData
 from aibig.data.order import EpochOrder
 from aibig.errors import UserError
-from aibig.settings import Fraction, NonNegativeInt, PositiveInt
+from aibig.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 ROWS_AT_ONCE = 4096  # of an evaluation
 NUMBERS_AT_ONCE = 1_000_000
@@ -50,7 +51,8 @@ class ArrayData(LabelledData):
 
     source: the arrays, or a function that returns them. batch_size: samples of a micro-batch over all ranks.
     validation_fraction, test_fraction: shares of the rows, classes in proportion. split_seed: which rows; the same
-    for every seed of training. scaling: see `fit_scaling`; fitted on the training part only.
+    for every seed of training. scaling: see `fit_scaling`; fitted on the training part only. shift_pixels, flip,
+    rotate_degrees: for training on images, see `Augmentation`.
 
     Raises UserError for rows that can't be split or values that are not finite.
     """
@@ -64,6 +66,9 @@ class ArrayData(LabelledData):
         test_fraction: Fraction = 0.2,
         split_seed: NonNegativeInt = 0,
         scaling: Literal["standard", "range", "none"] = "standard",
+        shift_pixels: NonNegativeInt = 0,
+        flip: bool = False,
+        rotate_degrees: NonNegativeFloat = 0.0,
     ) -> None:
         arrays = source() if callable(source) else source
         if not isinstance(arrays, Arrays):
@@ -73,6 +78,12 @@ class ArrayData(LabelledData):
         _check_rows(arrays)
         features = torch.from_numpy(np.ascontiguousarray(arrays.features))
         features = features if features.dtype == torch.uint8 else features.float()  # bytes stay bytes until drawn
+        self.augmentation = Augmentation(shift_pixels, flip, rotate_degrees)
+        if self.augmentation and not (features.dtype == torch.uint8 and features.ndim == 4):
+            raise UserError(
+                f"shift_pixels, flip and rotate_degrees are for images of bytes (rows, C, H, W); these are "
+                f"{features.dtype} of shape {list(features.shape)}".replace("torch.", "")
+            )
         targets = torch.from_numpy(np.ascontiguousarray(arrays.targets))
         targets = targets.long() if self.class_names else targets.float().reshape(len(targets), -1)
         rows = split_rows(arrays, validation_fraction, test_fraction, split_seed)
@@ -109,11 +120,18 @@ class ArrayData(LabelledData):
         """Slices of the training part in a shuffled order."""
         return ArrayBatches(self, EpochOrder(len(self.parts["train"][0]), self.batch_size, seed, rank, world_size))
 
-    def training_rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, ...) and targets (B,) or (B, outputs) of the rows `index` of the training part."""
+    def training_rows(self, index: Tensor, seed: int | None = None) -> tuple[Tensor, Tensor]:
+        """Features (B, ...) and targets (B,) or (B, outputs) of the rows `index` of the training part.
+
+        Images are augmented, if that is set, by what `seed` draws.
+        """
         features, targets = self.parts["train"]
         index = index.to(features.device, non_blocking=True)
-        return self._prepared(features.index_select(0, index)), targets.index_select(0, index)
+        chosen = features.index_select(0, index)
+        if self.augmentation and seed is not None:
+            moved = self.augmentation(chosen, torch.Generator().manual_seed(seed))
+            return self._scaled(moved.float()), targets.index_select(0, index)
+        return self._prepared(chosen), targets.index_select(0, index)
 
     def training_targets(self) -> Tensor:
         """(rows,) class numbers, or (rows, outputs) values."""
@@ -149,7 +167,7 @@ class ArrayBatches(Batches):
     def next(self) -> tuple[Inputs, Tensor, int]:
         """Features (B, ...) and targets."""
         index, size = self._order.next()
-        features, targets = self._data.training_rows(index)
+        features, targets = self._data.training_rows(index, self._order.seed_of_batch("augmentation"))
         return (features,), targets, size
 
     def state_dict(self) -> dict[str, Any]:

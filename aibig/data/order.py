@@ -38,6 +38,10 @@ class EpochOrder:
         batch = self._order[start : start + self._batch_size]
         return batch[self._rank :: self._world_size], len(batch)
 
+    def seed_of_batch(self, purpose: str) -> int:
+        """A seed for whatever is drawn about the latest batch on this rank."""
+        return derive_seed(self._seed, purpose, self.epoch, self._batch, self._rank)
+
     def _shuffled(self) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "order", self.epoch))
         return torch.randperm(self._rows, generator=generator)
