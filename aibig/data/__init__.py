@@ -18,6 +18,27 @@ DATASETS = [
         into=ARRAYS,
     ),
     Entry(
+        "breast_cancer",
+        "aibig.data.bundled:breast_cancer",
+        "569 tumours, 2 classes (scikit-learn)",
+        "nets",
+        into=ARRAYS,
+    ),
+    Entry(
+        "wine",
+        "aibig.data.bundled:wine",
+        "178 wines, 3 classes (scikit-learn)",
+        "nets",
+        into=ARRAYS,
+    ),
+    Entry(
+        "iris",
+        "aibig.data.bundled:iris",
+        "150 irises, 3 classes (scikit-learn)",
+        "nets",
+        into=ARRAYS,
+    ),
+    Entry(
         "diabetes",
         "aibig.data.bundled:diabetes",
         "442 patients, regression (scikit-learn)",

@@ -10,6 +10,8 @@ from aibig.data.arrays import ArrayData, Arrays
 from aibig.data.bundled import diabetes, digits
 from aibig.data.order import EpochOrder
 from aibig.errors import UserError
+from aibig.registry import datasets
+from aibig.settings import load
 
 
 def test_parts_share_no_row_and_leave_none_out() -> None:
@@ -96,3 +98,23 @@ def test_targets_that_are_no_class_are_named() -> None:
         ArrayData(Arrays(np.ones((2, 1)), np.array(["yes", "no"])))
     with pytest.raises(UserError, match=r"it must give aibig\.data\.arrays\.Arrays"):
         ArrayData(lambda: (np.ones((2, 1)), np.zeros(2)))  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "columns", "classes", "column"),
+    [
+        ("digits", 1797, 64, 10, "pixel_0_0"),
+        ("breast_cancer", 569, 30, 2, "mean radius"),
+        ("wine", 178, 13, 3, "alcohol"),
+        ("iris", 150, 4, 3, "sepal length (cm)"),
+        ("diabetes", 442, 10, 0, "age"),
+    ],
+)
+def test_bundled_tables_are_whole_and_named(name: str, rows: int, columns: int, classes: int, column: str) -> None:
+    arrays = load(datasets.entry(name).target)()
+    assert arrays.features.shape == (rows, columns) and arrays.targets.shape == (rows,)
+    assert len(arrays.feature_names) == columns and arrays.feature_names[0] == column
+    assert len(arrays.class_names) == classes
+    assert all(type(one) is str for one in [*arrays.class_names, *arrays.feature_names])
+    if classes:
+        assert set(arrays.targets) == set(range(classes))
