@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from aibig.layers.feed_forward import hidden_layers
+from aibig.layers.feed_forward import hidden_layers, linear
 from aibig.settings import Fraction, PositiveInt
 
 
@@ -13,6 +13,7 @@ class Net(nn.Module):
 
     in_features: width of the input; more dimensions than one are flattened. hidden: width of the hidden layer, or
     a list with the width of each. out_features: classes, or targets. dropout: after each hidden layer.
+    members: nets of an ensemble, trained as one; each has weights and dropout of its own.
     """
 
     def __init__(
@@ -22,12 +23,13 @@ class Net(nn.Module):
         hidden: PositiveInt | list[PositiveInt] = 5,
         out_features: PositiveInt = 1,
         dropout: Fraction = 0.0,
+        members: PositiveInt = 1,
     ) -> None:
         super().__init__()
         widths = [in_features, *([hidden] if isinstance(hidden, int) else hidden)]
-        self.hidden_layers = hidden_layers(widths, dropout)
-        self.head = nn.Linear(widths[-1], out_features)
+        self.hidden_layers = hidden_layers(widths, dropout, members)
+        self.head = linear(widths[-1], out_features, members)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(B, in_features) or (B, ...) -> (B, out_features)."""
+        """(B, in_features) or (B, ...) -> (B, out_features), or (members, B, out_features) if there are several."""
         return self.head(self.hidden_layers(inputs.flatten(1)))

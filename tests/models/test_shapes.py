@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 import aibig
+from aibig.training import optimizer
 
 
 def layers(model: nn.Module) -> list[str]:
@@ -29,6 +32,61 @@ def test_net_computes_its_formula() -> None:
     inputs = torch.randn(5, 3, dtype=torch.float64)
     expected = (inputs @ first.weight.T + first.bias).clamp(min=0) @ last.weight.T + last.bias
     torch.testing.assert_close(model(inputs), expected)
+
+
+MEMBERS = 3
+
+
+def ensemble_and_its_nets() -> tuple[nn.Module, list[nn.Module]]:
+    """A net of several members, and nets of one with the weights of each."""
+    sizes: dict[str, Any] = {"in_features": 4, "hidden": [6, 5], "out_features": 2}
+    packed = aibig.create_model("net", members=MEMBERS, **sizes).double()
+    nets = [aibig.create_model("net", **sizes).double() for _ in range(MEMBERS)]
+    for member, net in enumerate(nets):
+        for (_, plain), (_, side_by_side) in zip(linears(net), linears(packed), strict=True):
+            plain.weight.data.copy_(side_by_side.weight[member].T)
+            plain.bias.data.copy_(side_by_side.bias.view(MEMBERS, -1)[member])
+    return packed, nets
+
+
+def linears(model: nn.Module) -> list[tuple[str, Any]]:
+    return [(name, one) for name, one in model.named_modules() if hasattr(one, "in_features")]
+
+
+def test_an_ensemble_is_as_many_nets_of_which_none_knows_the_others() -> None:
+    packed, nets = ensemble_and_its_nets()
+    inputs, factors = torch.randn(7, 4, dtype=torch.float64), torch.randn(MEMBERS, 7, 2, dtype=torch.float64)
+    outputs = packed(inputs)
+    torch.testing.assert_close(outputs, torch.stack([net(inputs) for net in nets]))
+    (outputs * factors).sum().backward()
+    for member, net in enumerate(nets):
+        (net(inputs) * factors[member]).sum().backward()
+        for (name, plain), (_, side_by_side) in zip(linears(net), linears(packed), strict=True):
+            weight, bias = side_by_side.weight.grad[member].T, side_by_side.bias.grad.view(MEMBERS, -1)[member]
+            torch.testing.assert_close(weight, plain.weight.grad, msg=name)
+            torch.testing.assert_close(bias, plain.bias.grad, msg=name)
+
+
+def test_members_begin_apart_each_as_a_net_does_and_drop_out_apart() -> None:
+    sizes: dict[str, Any] = {"in_features": 300, "hidden": 200, "dropout": 0.5}
+    packed, net = aibig.create_model("net", members=MEMBERS, **sizes), aibig.create_model("net", **sizes)
+    weights = packed.hidden_layers[0].weight
+    assert not torch.equal(weights[0], weights[1])
+    for member in weights:
+        torch.testing.assert_close(member.std(), net.hidden_layers[0].weight.std(), rtol=0.02, atol=0)
+        torch.testing.assert_close(member.abs().max(), torch.tensor(300**-0.5), rtol=0.01, atol=0)
+    left_out = packed.hidden_layers(torch.randn(1, 300)) == 0
+    assert not torch.equal(left_out[0], left_out[1])
+
+
+def test_weights_of_members_decay_and_their_biases_do_not() -> None:
+    packed = aibig.create_model("net", members=MEMBERS)
+    groups = optimizer.adamw(weight_decay=0.1)(packed).param_groups
+    decayed = {id(one) for group in groups if group["weight_decay"] for one in group["params"]}
+    assert {name for name, one in packed.named_parameters() if id(one) in decayed} == {
+        "hidden_layers.0.weight",
+        "head.weight",
+    }
 
 
 def test_dqn_is_linear_relu_linear() -> None:
