@@ -59,13 +59,20 @@ DATASETS = [
         "nets",
         into=IMAGES,
     ),
-    Entry("text", "aibig.data.text:read_text", "a UTF-8 text file", "language", into=TEXT),
+    Entry("text", "aibig.data.text:read_text", "a UTF-8 text file, or a folder of them", "language", into=TEXT),
     Entry(
         "python_docs",
         "aibig.data.bundled:python_docs",
         "CPython's help topics, English",
         "language",
         into=TEXT,
+    ),
+    Entry(
+        "text_labels",
+        "aibig.data.text_labels:read_text_labels",
+        "sentences with labels, a line each, tab- or comma-separated",
+        "language",
+        into="aibig.data.text_labels:LabelledTexts",
     ),
     Entry("replay", "aibig.data.replay:Replay", "transitions, drawn uniformly from the latest", "dqn"),
 ]

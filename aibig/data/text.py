@@ -5,13 +5,13 @@ B windows a batch, T tokens a window.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from aibig.data.files import BETWEEN_FILES, read_files
 from aibig.data.fingerprint import fingerprint
 from aibig.data.order import EpochOrder
 from aibig.data.tokenizer import Tokenizer, make_tokenizer
@@ -20,44 +20,43 @@ from aibig.seeds import derive_seed
 from aibig.settings import ExistingPath, Fraction, PositiveInt
 
 
-def read_text(*, path: ExistingPath) -> str:
-    """The UTF-8 text of a file. Raises UserError naming the file and the place where it is not."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text (byte {error.start}); convert it to UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+def read_text(*, path: ExistingPath) -> list[str]:
+    """The text of a UTF-8 file, or of all .txt files in a folder and below, in the order of their paths.
+
+    Raises UserError naming the file and the byte where it is not UTF-8.
+    """
+    return read_files(path)
 
 
 class TextData:
     """A text as token numbers in three consecutive parts: train, validation, test.
 
-    source: the text, or a function that returns it. batch_size: windows of a micro-batch over all ranks.
-    context: tokens a window. validation_fraction, test_fraction: of the text's length; the test part is its end,
-    the validation part what precedes that. tokenizer: "characters", "words" or "bpe", the latter two of at most
-    vocab_size tokens. order: "shuffled" windows, each token once an epoch, from another offset in each; or
-    "stream", batch_size readers side by side through the text, each window continuing the one before, for models
-    that carry memory.
+    source: the text, or several, which are joined by a blank line, or a function that returns them. batch_size:
+    windows of a micro-batch over all ranks. context: tokens a window. validation_fraction, test_fraction: of the
+    text's length; the test part is its end, the validation part what precedes that. tokenizer, vocab_size: see
+    `make_tokenizer`. order: "shuffled" windows, each token once an epoch, from another offset in each; or "stream",
+    batch_size readers side by side through the text, each window continuing the one before, for models that carry
+    memory.
 
     Raises UserError if the text is too short.
     """
 
     def __init__(
         self,
-        source: str | Callable[[], str],
+        source: str | Iterable[str] | Callable[[], str | Iterable[str]],
         *,
         batch_size: PositiveInt = 32,
         context: PositiveInt = 64,
         validation_fraction: Fraction = 0.05,
         test_fraction: Fraction = 0.1,
-        tokenizer: Literal["characters", "words", "bpe"] = "characters",
+        tokenizer: Literal["characters", "bytes", "words", "bpe"] = "characters",
         vocab_size: PositiveInt = 10_000,
         order: Literal["shuffled", "stream"] = "shuffled",
     ) -> None:
         if validation_fraction + test_fraction >= 1:
             raise UserError("validation_fraction and test_fraction together leave nothing to train on")
-        text = source() if callable(source) else source
+        given = source() if callable(source) else source
+        text = given if isinstance(given, str) else BETWEEN_FILES.join(given)
         self.batch_size, self.context, self.order = batch_size, context, order
         self.tokenizer: Tokenizer = make_tokenizer(tokenizer, text, vocab_size)
         tokens = torch.from_numpy(self.tokenizer.encode(text))

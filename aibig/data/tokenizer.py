@@ -1,4 +1,4 @@
-"""Text to token numbers and back: characters, words, or byte-level BPE. Knows no model.
+"""Text to token numbers and back: characters, bytes, words, or byte-level BPE. Knows no model.
 
 A vocabulary is made from the text of a run and saved with its model, as plain JSON.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aibig.errors import UserError
 
 UNKNOWN = "<unk>"
+UNKNOWN_CHARACTER = "\ufffd"  # Unicode's own for what can't be shown
 
 
 class Tokenizer(ABC):
@@ -44,7 +45,10 @@ class Tokenizer(ABC):
 
 
 class CharacterTokenizer(Tokenizer):
-    """One token a character, numbered in the order of their code points."""
+    """One token a character, numbered in the order of their code points.
+
+    Where U+FFFD is one of them, it stands for every character that is not.
+    """
 
     def __init__(self, characters: str) -> None:
         self.characters = "".join(sorted(set(characters)))
@@ -60,7 +64,9 @@ class CharacterTokenizer(Tokenizer):
         codes = _code_points(text)
         numbers = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
         strange = np.flatnonzero(self._codes[numbers] != codes)
-        if len(strange):
+        if len(strange) and UNKNOWN_CHARACTER in self.characters:
+            numbers[strange] = self.characters.index(UNKNOWN_CHARACTER)
+        elif len(strange):
             first = int(strange[0])
             raise UserError(
                 f"the character {text[first]!r} (position {first}) is not among the {self.vocab_size} that this "
@@ -79,6 +85,31 @@ class CharacterTokenizer(Tokenizer):
     def to_dict(self) -> dict[str, Any]:
         """The characters."""
         return {"kind": "characters", "characters": self.characters}
+
+
+class ByteTokenizer(Tokenizer):
+    """One token a byte of UTF-8: any text at all, with 256 tokens."""
+
+    @property
+    def vocab_size(self) -> int:
+        """256."""
+        return 256
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        """(bytes,) token numbers."""
+        return np.frombuffer(text.encode("utf-8", errors="surrogatepass"), dtype=np.uint8).astype(np.int64)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text; what is not UTF-8 becomes U+FFFD."""
+        return bytes(int(one) for one in tokens).decode("utf-8", errors="replace")
+
+    def byte_lengths(self) -> NDArray[np.int64]:
+        """1 each."""
+        return np.ones(256, dtype=np.int64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nothing but its kind."""
+        return {"kind": "bytes"}
 
 
 class LibraryTokenizer(Tokenizer):
@@ -114,9 +145,11 @@ class LibraryTokenizer(Tokenizer):
 
 
 def make_tokenizer(kind: str, text: str, vocab_size: int) -> Tokenizer:
-    """A tokenizer for `text`: "characters", "words" or "bpe" (the latter two of at most `vocab_size` tokens)."""
+    """A tokenizer for `text`: "characters", "bytes" (256 tokens), "words" or "bpe" (at most `vocab_size` tokens)."""
     if kind == "characters":
         return CharacterTokenizer(text)
+    if kind == "bytes":
+        return ByteTokenizer()
     from tokenizers import Tokenizer as Library
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -139,6 +172,8 @@ def tokenizer_from_dict(values: dict[str, Any]) -> Tokenizer:
     """The tokenizer that `to_dict` described."""
     if values["kind"] == "characters":
         return CharacterTokenizer(values["characters"])
+    if values["kind"] == "bytes":
+        return ByteTokenizer()
     from tokenizers import Tokenizer as Library
 
     return LibraryTokenizer(values["kind"], Library.from_str(json.dumps(values["tokenizer"])))

@@ -1,4 +1,4 @@
-"""Causal self-attention with rotary positions.
+"""Self-attention with rotary positions.
 
 B batch, T time, C channels, N heads, D channels of a head.
 """
@@ -14,26 +14,29 @@ from aibig.layers.norm import RMSNorm
 KeysAndValues = tuple[Tensor, Tensor]  # of all tokens so far, (B, N, T, D) each
 
 
-class CausalSelfAttention(nn.Module):
-    """Each token looks at itself and those before it (arXiv 1706.03762, section 3.2).
+class SelfAttention(nn.Module):
+    """Each token looks at itself and those before it; if not causal, at all (arXiv 1706.03762, section 3.2).
 
     Queries and keys are normalised, with a learned gain, before they are turned (arXiv 2010.04245; as RMSNorm
     in Qwen3, arXiv 2505.09388, section 2), so that the attention's logits don't grow with the weights.
     width: C, a multiple of heads. dropout: on the output.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0, causal: bool = True) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
         self.norm = RMSNorm(width // heads)  # of queries and keys alike: they only ever meet in products
         self.out = nn.Linear(width, width, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, inputs: Tensor, rotation: Tensor, past: KeysAndValues | None = None
+        self, inputs: Tensor, rotation: Tensor, past: KeysAndValues | None = None, visible: Tensor | None = None
     ) -> tuple[Tensor, KeysAndValues]:
-        """inputs (B, T, C), rotation (T, D) of their positions -> outputs (B, T, C), keys and values so far."""
+        """inputs (B, T, C), rotation (T, D) of their positions -> outputs (B, T, C), keys and values so far.
+
+        visible (B, T): which tokens may be looked at, if not all; what is causal needs none for padding on the right.
+        """
         batch, time, width = inputs.shape
         split = self.queries_keys_values(inputs).view(batch, time, 3, self.heads, width // self.heads)
         split = split.permute(2, 0, 3, 1, 4)  # (3, B, N, T, D)
@@ -44,7 +47,8 @@ class CausalSelfAttention(nn.Module):
             mask = causal_mask(time, keys.shape[2], inputs.device)
             mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         else:
-            mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+            seen = None if visible is None else visible[:, None, None]  # (B, 1, 1, T): for all heads and queries
+            mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, is_causal=self.causal)
         joined = mixed.transpose(1, 2).reshape(batch, time, width)
         return self.dropout(self.out(joined)), (keys, values)
 

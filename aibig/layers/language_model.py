@@ -1,6 +1,6 @@
 """What every language model is: tokens in, scores of the next token out, with lengths and memory.
 
-B batch, T time, V vocabulary.
+B batch, T time, V vocabulary, C classes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,19 @@ from torch import Tensor, nn
 
 
 class LanguageModel(nn.Module, ABC):
-    """Scores of the next token after each token."""
+    """Scores of the next token after each token; or, with `num_classes`, of the classes of a whole text.
+
+    A classifier has the same parameters by the same names, but for its head, so that what one has learned can be
+    loaded into the other.
+    """
 
     vocab_size: int
+    num_classes: int | None = None
     context: int | None = None  # tokens that it can look at together; None: any number
 
     @abstractmethod
-    def forward(self, tokens: Tensor, lengths: Tensor | None = None, memory: Any = None) -> tuple[Tensor, Any]:
-        """tokens (B, T) -> logits (B, T, V) and memory.
+    def forward(self, tokens: Tensor, lengths: Tensor | None = None, memory: Any = None) -> tuple[Tensor, Any] | Tensor:
+        """tokens (B, T) -> logits (B, T, V) and memory; a classifier: scores (B, C).
 
         lengths (B,): true lengths of right-padded sequences, at least 1; padding changes nothing before it, and
         logits there mean nothing. memory: what an earlier call returned for the tokens before these.

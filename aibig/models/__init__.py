@@ -36,7 +36,7 @@ MODELS = [
     Entry(
         "lstm",
         "aibig.models.lstm:Lstm",
-        "embedding - LSTM - Linear to the vocabulary, with lengths and carried memory",
+        "embedding - LSTM - Linear to the vocabulary, with lengths and carried memory, or to classes of texts",
         family="language",
         head="head",
         depth_order=("embedding", "lstm"),
@@ -44,7 +44,7 @@ MODELS = [
     Entry(
         "transformer",
         "aibig.models.transformer:Transformer",
-        "decoder-only Transformer: pre-norm, causal, rotary positions",
+        "decoder-only Transformer: pre-norm, causal, rotary positions; or a classifier of texts",
         family="language",
         head="head",
         depth_order=("embedding", "blocks"),

@@ -1,17 +1,20 @@
-"""A decoder-only Transformer language model. Knows no text: tokens are numbers.
+"""A Transformer language model, or classifier of texts. Knows no text: tokens are numbers.
 
 B batch, T time, V vocabulary, C channels.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aibig.errors import UserError
-from aibig.layers.attention import CausalSelfAttention, KeysAndValues, rotary_angles
+from aibig.layers.attention import KeysAndValues, SelfAttention, rotary_angles
 from aibig.layers.language_model import LanguageModel
 from aibig.layers.norm import RMSNorm
+from aibig.layers.pooling import is_real, pool
 from aibig.settings import Fraction, PositiveInt
 
 
@@ -19,7 +22,12 @@ class Transformer(LanguageModel):
     """Embedding - pre-norm blocks - norm - Linear, causal, with rotary positions and no biases.
 
     vocab_size: V. context: tokens that it is trained on at once; generation keeps to it. width: C, a multiple of
-    twice the heads. layers: blocks. dropout: on the embedding and on what each block adds.
+    twice the heads. layers: blocks. dropout: on the embedding and on what each block adds. word_dropout: of whole
+    tokens.
+    num_classes: for a classifier of texts: its head is Linear(C, num_classes) on the states of all tokens pooled by
+    `pooling` (see aibig.layers.pooling), with dropout before it, and need not be `causal`.
+
+    Raises UserError for widths that don't fit, and for a language model that is not causal.
     """
 
     def __init__(
@@ -31,33 +39,46 @@ class Transformer(LanguageModel):
         layers: PositiveInt = 4,
         heads: PositiveInt = 4,
         dropout: Fraction = 0.0,
+        word_dropout: Fraction = 0.0,
+        num_classes: PositiveInt | None = None,
+        pooling: Literal["last", "mean", "max"] = "last",
+        causal: bool = True,
     ) -> None:
         super().__init__()
+        if not causal and num_classes is None:
+            raise UserError("causal: a language model may not look ahead; leave it out, or set num_classes")
         if width % (2 * heads):
             raise UserError(f"width {width} must be a multiple of twice the heads ({2 * heads})")
         self.vocab_size, self.context, self.head_width = vocab_size, context, width // heads
+        self.num_classes, self.pooling, self.causal = num_classes, pooling, causal
         self.embedding = nn.Embedding(vocab_size, width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.word_dropout = nn.Dropout1d(word_dropout)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, causal) for _ in range(layers))
         self.norm = RMSNorm(width)
-        self.head = nn.Linear(width, vocab_size, bias=False)
+        self.head = nn.Linear(width, num_classes or vocab_size, bias=False)
         self._initialise()
 
     def forward(
         self, tokens: Tensor, lengths: Tensor | None = None, memory: list[KeysAndValues] | None = None
-    ) -> tuple[Tensor, list[KeysAndValues] | None]:
+    ) -> tuple[Tensor, list[KeysAndValues] | None] | Tensor:
         """tokens (B, T) -> logits (B, T, V), memory: keys and values of all tokens so far, by block.
 
-        Causal, so padding on the right (beyond `lengths`) never changes what stands before it. Memory is kept
-        only if one was given; with it, all sequences of the batch must be of full length.
+        A classifier: scores (B, num_classes).
+
+        If causal, padding on the right (beyond `lengths`) never changes what stands before it; else it is masked.
+        Memory is kept only if one was given; with it, all sequences of the batch must be of full length.
         """
         past = memory[0][0].shape[2] if memory else 0
         rotation = rotary_angles(past, tokens.shape[1], self.head_width, tokens.device)
-        hidden = self.dropout(self.embedding(tokens))  # (B, T, C)
+        visible = None if self.causal or lengths is None else is_real(lengths.to(tokens.device), tokens.shape[1])
+        hidden = self.dropout(self.word_dropout(self.embedding(tokens)))  # (B, T, C)
         kept: list[KeysAndValues] = []
         for number, block in enumerate(self.blocks):
-            hidden, keys_and_values = block(hidden, rotation, memory[number] if memory else None)
+            hidden, keys_and_values = block(hidden, rotation, memory[number] if memory else None, visible)
             kept.append(keys_and_values)
+        if self.num_classes is not None:
+            return self.head(self.dropout(pool(self.norm(hidden), lengths, self.pooling)))
         return self.head(self.norm(hidden)), kept if memory is not None else None
 
     def start_memory(self) -> list[KeysAndValues]:
@@ -85,20 +106,24 @@ class Transformer(LanguageModel):
 class Block(nn.Module):
     """Attention, then a feed-forward layer, each on the normalised stream and added to it."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, causal: bool) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(width)
-        self.attention = CausalSelfAttention(width, heads, dropout)
+        self.attention = SelfAttention(width, heads, dropout, causal)
         self.feed_forward_norm = RMSNorm(width)
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = nn.Linear(4 * width, width, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, hidden: Tensor, rotation: Tensor, past: KeysAndValues | None = None
+        self,
+        hidden: Tensor,
+        rotation: Tensor,
+        past: KeysAndValues | None = None,
+        visible: Tensor | None = None,
     ) -> tuple[Tensor, KeysAndValues]:
         """(B, T, C) -> (B, T, C), and the block's keys and values."""
-        mixed, keys_and_values = self.attention(self.attention_norm(hidden), rotation, past)
+        mixed, keys_and_values = self.attention(self.attention_norm(hidden), rotation, past, visible)
         hidden = hidden + mixed
         # Squared ReLU: as good as GELU and cheaper (Primer, arXiv 2109.08668, section 4)
         raised = F.relu(self.up(self.feed_forward_norm(hidden))).square()
