@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+
+import aibig
+from aibig.data.arrays import Arrays
+from aibig.registry import datasets
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -31,3 +38,23 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"needs the public data in {REAL_DATA}")
     return REAL_DATA
+
+
+@pytest.fixture
+def pictures() -> Iterator[dict[str, Any]]:
+    """A config that trains `cnn` on 60 pictures, 1x8x8, for as long as its dataset is registered."""
+
+    @aibig.register_dataset("pictures")
+    def _pictures() -> Arrays:
+        generator = np.random.default_rng(0)
+        targets = generator.integers(2, size=60)
+        return Arrays(generator.normal(size=(60, 1, 8, 8)) + targets[:, None, None, None], targets, ["dark", "light"])
+
+    yield {
+        "model": {"name": "cnn", "in_channels": 1, "widths": [4, 6, 8]},
+        "task": {"name": "classification"},
+        "data": {"name": "pictures", "batch_size": 8},
+        "trainer": {"max_steps": 6, "eval_every": 3, "save_every": 2, "threads": 1},
+    }
+    datasets._registered.clear()
+    datasets._entries = None

@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from test_resume import assert_same_run, train_in_two_parts
+from test_resume import assert_same_run
 from torch import nn
 
 import aibig
-from aibig.data.arrays import Arrays
 from aibig.layers.meta import ParametersOnMeta
 from aibig.models.torchvision_models import first_convolution
 from aibig.models.torchvision_table import ARCHITECTURES, Architecture, rows
-from aibig.registry import datasets, models
+from aibig.registry import models
 from aibig.vision import import_torchvision
 
 SMALL = {  # name -> pixels a side
@@ -186,31 +183,12 @@ def test_weights_of_something_else_are_refused_in_a_line(tmp_path: Path) -> None
         assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.fixture
-def pictures() -> Iterator[dict[str, Any]]:
-    """A config that trains a small model on pictures, for as long as its dataset is registered."""
-
-    @aibig.register_dataset("pictures")
-    def _pictures() -> Arrays:
-        generator = np.random.default_rng(0)
-        targets = generator.integers(2, size=60)
-        return Arrays(generator.normal(size=(60, 1, 8, 8)) + targets[:, None, None, None], targets, ["dark", "light"])
-
-    yield {
-        "model": {"name": "shufflenet_v2_x0_5", "in_channels": 1},
-        "task": {"name": "classification"},
-        "data": {"name": "pictures", "batch_size": 8},
-        "trainer": {"max_steps": 6, "eval_every": 3, "save_every": 2, "threads": 1, "precision": "fp32"},
-    }
-    datasets._registered.clear()
-    datasets._entries = None
-
-
 def test_a_run_needs_its_first_weights_only_once(
     pictures: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pretrained(tmp_path / "x.pth", "shufflenet_v2_x0_5")
-    config = {**pictures, "model": {**pictures["model"], "weights": str(tmp_path / "x.pth")}}
+    model = {"name": "shufflenet_v2_x0_5", "in_channels": 1, "weights": str(tmp_path / "x.pth")}
+    config = {**pictures, "model": model}
     aibig.train(config, out=tmp_path / "whole")
     assert capsys.readouterr().err.startswith("shufflenet_v2_x0_5: ")
     aibig.train(config, {"trainer.max_steps": 3}, out=tmp_path / "parts")
@@ -222,9 +200,3 @@ def test_a_run_needs_its_first_weights_only_once(
     aibig.evaluate(tmp_path / "parts")
     with pytest.raises(aibig.UserError, match=r"x\.pth: no such file"):
         aibig.train(config, out=tmp_path / "new")
-
-
-def test_stopping_and_resuming_changes_nothing(pictures: dict[str, Any], tmp_path: Path) -> None:
-    aibig.train(pictures, out=tmp_path / "whole")
-    train_in_two_parts(pictures, 5, tmp_path / "parts")
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
