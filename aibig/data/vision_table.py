@@ -26,16 +26,39 @@ IN_MEMORY: dict[str, Parts] = {  # small enough to be kept as bytes
     "STL10": BY_SPLIT,
 }
 
+THREE_SPLITS: Parts = {"train": {"split": "train"}, "validation": {"split": "val"}, "test": {"split": "test"}}
+FOR_TEST: Parts = {"train": {"split": "train"}, "test": {"split": "val"}}  # the usual test part of those without one
+
+IN_FILES: dict[str, Parts] = {  # pictures that are decoded when they are drawn
+    "Caltech101": ALL,
+    "Caltech256": ALL,
+    "Country211": {**THREE_SPLITS, "validation": {"split": "valid"}},
+    "DTD": THREE_SPLITS,
+    "EuroSAT": ALL,
+    "FGVCAircraft": THREE_SPLITS,
+    "Flowers102": THREE_SPLITS,
+    "Food101": BY_SPLIT,
+    "GTSRB": BY_SPLIT,
+    "ImageNet": FOR_TEST,
+    "Imagenette": FOR_TEST,
+    "OxfordIIITPet": {"train": {"split": "trainval"}, "test": {"split": "test"}},
+    "RenderedSST2": THREE_SPLITS,
+    "StanfordCars": BY_SPLIT,
+    "SUN397": ALL,
+}
+
 
 def find(name: str) -> Entry | None:
     """The row of a torchvision dataset's own name ("CIFAR10")."""
     home = "aibig.data.vision_datasets"
+    signature = f"{home}:{'emnist' if name == 'EMNIST' else 'mnist'}"
     if name in IN_MEMORY:
-        signature = f"{home}:{'emnist' if name == 'EMNIST' else 'mnist'}"
         return Entry(name, f"{home}:{name}", family="nets", into="aibig.data.arrays:ArrayData", signature=signature)
+    if name in IN_FILES:
+        return Entry(name, f"{home}:{name}", family="nets", into="aibig.data.images:ImageData", signature=signature)
     return None
 
 
 def names() -> list[str]:
     """All of them."""
-    return list(IN_MEMORY)
+    return [*IN_MEMORY, *IN_FILES]
