@@ -6,7 +6,6 @@ Torchvision finds and reads the files. `vision_datasets.CIFAR10(root=...)` gives
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -90,7 +89,7 @@ def read_parts(name: str, parts: Parts, root: str, settings: dict[str, Any]) -> 
             reason = (str(error) or type(error).__name__).splitlines()[0].split(". You can use")[0].rstrip(".")
             given = "".join(f", {key}={value!r}" for key, value in {**chosen, **settings}.items() if key != "loader")
             fetch = f"import torchvision as t; t.datasets.{name}({root!r}{given}, download=True)"
-            downloads = "download" in inspect.signature(make).parameters
+            downloads = name != "ImageNet"  # which asks for a signature
             raise UserError(
                 f"{root}: torchvision's {name} can't be read there ({reason}); give the folder that holds its files"
                 + (f', or get them once: python -c "{fetch}"' if downloads else ", as torchvision's help tells")
