@@ -57,6 +57,8 @@ def train(
             print(line, file=sys.stderr)
     checked.values["trainer"].update(trainer.settle(task))
     if trainer.world.is_main:
+        for note in task.notes:
+            print(f"data: {note}", file=sys.stderr)
         if folder is None:
             folder = run_folder.create(out, checked.name)
         run_folder.begin(folder, checked)

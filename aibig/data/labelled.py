@@ -6,7 +6,7 @@ B is the batch size.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -39,6 +39,11 @@ class LabelledData(ABC):
     class_names: list[str]  # by class number; empty where targets are values
     parts: Mapping[str, Any]  # by name, however they are kept
     fingerprint: str  # whether the training part is the one that a run began with
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is worth saying of the data before training, a line each."""
+        return ()
 
     def to(self, device: torch.device) -> None:  # noqa: B027
         """Keep the tensors on `device`, if they are kept at all."""

@@ -6,6 +6,13 @@ TASKS = [
     Entry("classification", "aibig.tasks.supervised:Classification", "which class", "nets", sections=("data",)),
     Entry("regression", "aibig.tasks.supervised:Regression", "how much", "nets", sections=("data",)),
     Entry(
+        "text_classification",
+        "aibig.tasks.text_classification:TextClassification",
+        "which class a text is of",
+        "language",
+        sections=("data",),
+    ),
+    Entry(
         "language_modelling",
         "aibig.tasks.language_modelling:LanguageModelling",
         "the next token of a text",

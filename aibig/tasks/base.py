@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -77,6 +77,7 @@ class Task(ABC):
     context: Context
     followers: Mapping[str, nn.Module] = {}  # what trails the model: placed, sharded, compiled and saved as it is
     updates_per_epoch: int | None = None  # of one micro-batch each; None: this task has no epochs
+    notes: Sequence[str] = ()  # what is worth saying of the data before training, a line each
 
     @classmethod
     def from_config(cls, config: Config, context: Context) -> Task:

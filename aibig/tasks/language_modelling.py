@@ -17,18 +17,43 @@ from aibig.data.text import TextData
 from aibig.inference.modes import evaluating
 from aibig.inference.reading import read_through
 from aibig.outcomes import Tokens
+from aibig.settings import ExistingPath
 from aibig.tasks.base import Batch, Context, Loss, Task
+from aibig.tasks.word_vectors import embedding_settings, give_word_vectors
 
 
 class LanguageModelling(Task):
-    """Cross-entropy of the next token; a model's memory is carried from window to window of a stream."""
+    """Cross-entropy of the next token; a model's memory is carried from window to window of a stream.
+
+    word_vectors: a file that the embedding begins with, in the format of GloVe or word2vec; its width becomes the
+    model's. freeze_word_vectors: they are not trained.
+    """
 
     counts: ClassVar[tuple[str, ...]] = ("tokens",)
     headline: ClassVar[str] = "loss"
     higher_is_better: ClassVar[bool] = False
 
-    def __init__(self, model: nn.Module, data: TextData, context: Context) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        data: TextData,
+        context: Context,
+        *,
+        word_vectors: ExistingPath | None = None,
+        freeze_word_vectors: bool = False,
+    ) -> None:
         self.model, self.data, self.context = model, data, context
+        if word_vectors is not None:
+            self.notes = [
+                give_word_vectors(
+                    model,
+                    word_vectors,
+                    data.tokenizer,
+                    data.parts["train"],
+                    seed=context.seed,
+                    freeze=freeze_word_vectors,
+                )
+            ]
         data.to(context.device)
         self.windows = data.training_windows(context.seed, context.rank, context.world_size)
         self.updates_per_epoch = self.windows.batches_per_epoch
@@ -38,8 +63,10 @@ class LanguageModelling(Task):
     def from_config(cls, config: Config, context: Context) -> LanguageModelling:
         """Build data, model and task from the sections `data`, `model` and `task`."""
         data: TextData = config.create("data")
-        model = config.create("model", vocab_size=data.tokenizer.vocab_size, context=data.context)
-        return cls(model, data, context, **config.section("task"))
+        task = config.section("task")
+        given = {"vocab_size": data.tokenizer.vocab_size, "context": data.context, "num_classes": None}
+        model = config.create("model", **given, **embedding_settings(task["word_vectors"]))
+        return cls(model, data, context, **task)
 
     def next_batch(self) -> Batch:
         """The next windows: tokens (B, T), targets (B, T), memory of what stood before them, if any."""

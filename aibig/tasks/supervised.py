@@ -33,6 +33,7 @@ class Supervised(Task):
         data.to(context.device)
         self.batches = data.training_batches(context.seed, context.rank, context.world_size)
         self.updates_per_epoch = self.batches.per_epoch
+        self.notes = data.notes
 
     @classmethod
     def from_config(cls, config: Config, context: Context) -> Supervised:

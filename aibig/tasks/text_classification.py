@@ -1,0 +1,67 @@
+"""Learning the classes of texts, from nothing or from word vectors. Knows no model by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from aibig.config import Config
+from aibig.data.labelled import LabelledData
+from aibig.data.text_labels import LabelledTexts
+from aibig.errors import UserError
+from aibig.settings import ExistingPath, Fraction
+from aibig.tasks.base import Context
+from aibig.tasks.supervised import Classification
+from aibig.tasks.word_vectors import embedding_settings, give_word_vectors
+
+
+class TextClassification(Classification):
+    """Which class a text is of: cross-entropy.
+
+    label_smoothing: probability spread over all classes (arXiv 1512.00567, section 7). word_vectors: a file that the
+    embedding begins with, in the format of GloVe or word2vec; its width becomes the model's. freeze_word_vectors:
+    they are not trained.
+    """
+
+    data: LabelledTexts
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: LabelledTexts,
+        context: Context,
+        *,
+        label_smoothing: Fraction = 0.0,
+        word_vectors: ExistingPath | None = None,
+        freeze_word_vectors: bool = False,
+    ) -> None:
+        coverage = []
+        if word_vectors is not None:
+            tokenizer, tokens = data.encoder.tokenizer, data.parts["train"].sentences.tokens
+            coverage = [
+                give_word_vectors(model, word_vectors, tokenizer, tokens, seed=context.seed, freeze=freeze_word_vectors)
+            ]
+        super().__init__(model, data, context, label_smoothing=label_smoothing)
+        self.notes = [*data.notes, *coverage]
+
+    @classmethod
+    def from_config(cls, config: Config, context: Context) -> TextClassification:
+        """Build data, model and task from the sections `data`, `model` and `task`."""
+        data: LabelledTexts = config.create("data")
+        with config.blaming("data"):
+            given = cls.model_settings(data)
+        task = config.section("task")
+        given |= embedding_settings(task["word_vectors"])
+        model = config.create("model", **given)
+        if "vocab_size" not in config.section("model"):
+            with config.blaming("model"):
+                raise UserError(f"{config.named('model')!r} reads no texts; take one that does, such as 'lstm'")
+        return cls(model, data, context, **task)
+
+    @classmethod
+    def model_settings(cls, data: LabelledData) -> dict[str, Any]:
+        """As many outputs as classes. Raises UserError for data that are no texts."""
+        if not isinstance(data, LabelledTexts):
+            raise UserError("holds no texts with labels; use the task 'classification'")
+        return super().model_settings(data)
