@@ -7,7 +7,8 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from aibig.errors import UserError
 from aibig.registry import list_models as all_models
@@ -80,17 +81,15 @@ def predict(parser: argparse.ArgumentParser) -> None:
 
         predictor = load_predictor(chosen.path)
         if hasattr(predictor, "next_tokens"):
-            rows = [{"token": token, "probability": p} for token, p in predictor.next_tokens(chosen.input)]
+            tokens = predictor.next_tokens(chosen.input)
+            rows: Iterator[dict[str, Any]] = ({"token": token, "probability": p} for token, p in tokens)
         elif hasattr(predictor, "predict_file"):
-            rows = list(predictor.predict_file(chosen.input))
+            rows = predictor.predict_file(chosen.input)
         else:
             raise UserError(f"{chosen.path}: an agent acts in its environment; use: aibig play {chosen.path}")
-        if chosen.json:
-            print(json.dumps(rows))
-        else:
-            writer = csv.DictWriter(sys.stdout, rows[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        show_rows(rows, chosen.json)
+        if note := getattr(predictor, "note", ""):
+            print(note, file=sys.stderr)
         return 0
 
     parser.add_argument("path", metavar="RUN", help="a run's folder, or its model folder")
@@ -173,6 +172,21 @@ def show(metrics: dict[str, float], as_json: bool) -> None:
         return
     for name, value in metrics.items():
         print(f"{name:14} {value:.6g}")
+
+
+def show_rows(rows: Iterator[dict[str, Any]], as_json: bool) -> None:
+    """Print rows as they come: CSV with a header, or a JSON list. What is wrong with the first shows before any."""
+    first = next(rows)
+    if as_json:
+        print("[" + json.dumps(first), end="")
+        for row in rows:
+            print(",\n " + json.dumps(row), end="")
+        print("]")
+        return
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(first)
+    writer.writerow(first.values())
+    writer.writerows(row.values() for row in rows)
 
 
 def parameter_count(name: str) -> str:

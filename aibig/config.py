@@ -81,8 +81,9 @@ class Config:
             yield
         except UserError as error:
             place = self.places.get(section, self.name)
+            placed = tuple(f"{one}: " for one in {*self.places.values(), place})  # by what is built within this
             lines = [
-                line if line.startswith(place) else f"{place}: {section}: {line}" for line in error.args[0].split("\n")
+                line if line.startswith(placed) else f"{place}: {section}: {line}" for line in error.args[0].split("\n")
             ]
             raise UserError("\n".join(lines)) from error
 

@@ -59,6 +59,7 @@ DATASETS = [
         "nets",
         into=IMAGES,
     ),
+    Entry("csv", "aibig.data.table:read_csv", "a CSV file: a header, then a row a line", "nets", into=ARRAYS),
     Entry("text", "aibig.data.text:read_text", "a UTF-8 text file, or a folder of them", "language", into=TEXT),
     Entry(
         "python_docs",

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aibig.data.augmentation import Augmentation
+from aibig.data.columns import Columns, Table
 from aibig.data.fingerprint import fingerprint
 from aibig.data.labelled import Batches, Inputs, LabelledData
 from aibig.data.order import EpochOrder
+from aibig.data.splits import Split, split_rows
 from aibig.errors import UserError
 from aibig.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 
@@ -30,29 +32,35 @@ NUMBERS_AT_ONCE = 1_000_000
 class Arrays:
     """What a dataset is before it is split.
 
-    features: (rows, ...) numbers; images as bytes (rows, C, H, W). targets: (rows,) class numbers, or (rows,) or
-    (rows, outputs) numbers.
-    class_names: for classes, by number. feature_names: for columns, in order. given: row numbers of parts ("test",
-    "validation") that are not to be split off, but taken as they are.
+    features: (rows, ...) numbers; images as bytes (rows, C, H, W); or a table whose columns are still to be fitted.
+    targets: (rows,) class numbers, or (rows,) or (rows, outputs) numbers.
+    class_names: for classes, by number. feature_names, target_names: for columns, in order. groups, times: (rows,)
+    each; the rows of a group stay together, the latest rows test. given: the rows of parts that are decided already
+    (see `aibig.data.splits.split_rows`).
     """
 
-    features: NDArray[Any]
+    features: NDArray[Any] | Table
     targets: NDArray[Any]
     class_names: list[str] = field(default_factory=list)
     feature_names: list[str] = field(default_factory=list)
+    target_names: list[str] = field(default_factory=list)
+    groups: NDArray[Any] | None = None
+    times: NDArray[Any] | None = None
     given: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.features, self.targets = np.asarray(self.features), np.asarray(self.targets)
+        if not isinstance(self.features, Table):
+            self.features = np.asarray(self.features)
+        self.targets = np.asarray(self.targets)
 
 
 class ArrayData(LabelledData):
     """Arrays split into train, validation and test, scaled, as tensors.
 
     source: the arrays, or a function that returns them. batch_size: samples of a micro-batch over all ranks.
-    validation_fraction, test_fraction: shares of the rows, classes in proportion. split_seed: which rows; the same
-    for every seed of training. scaling: see `fit_scaling`; fitted on the training part only. shift_pixels, flip,
-    rotate_degrees: for training on images, see `Augmentation`.
+    validation_fraction, test_fraction: shares of the rows. split: by which rule, see `split_rows`. split_seed: which
+    rows; the same for every seed of training. scaling: see `fit_scaling` and, for tables, `Columns.fit`; fitted on
+    the training part only. shift_pixels, flip, rotate_degrees: for training on images, see `Augmentation`.
 
     Raises UserError for rows that can't be split or values that are not finite.
     """
@@ -64,6 +72,7 @@ class ArrayData(LabelledData):
         batch_size: PositiveInt = 64,
         validation_fraction: Fraction = 0.15,
         test_fraction: Fraction = 0.2,
+        split: Literal["auto", "stratified", "random", "grouped", "time"] = "auto",
         split_seed: NonNegativeInt = 0,
         scaling: Literal["standard", "range", "none"] = "standard",
         shift_pixels: NonNegativeInt = 0,
@@ -75,8 +84,19 @@ class ArrayData(LabelledData):
             raise UserError(f"the dataset gave a {type(arrays).__name__}; it must give aibig.data.arrays.Arrays")
         self.class_names, self.feature_names = arrays.class_names, arrays.feature_names
         self.batch_size = batch_size
+        self.target_names = arrays.target_names
         _check_rows(arrays)
-        features = torch.from_numpy(np.ascontiguousarray(arrays.features))
+        targets = torch.from_numpy(np.ascontiguousarray(arrays.targets))
+        targets = targets.long() if self.class_names else targets.float().reshape(len(targets), -1)
+        rows = _split(arrays, validation_fraction, test_fraction, split_seed, split)
+        self.columns: Columns | None = None  # of a table
+        if isinstance(arrays.features, Table):
+            self.columns = arrays.features.fit(rows["train"], scaling)
+            values = self.columns.encode(arrays.features.frame, arrays.features.where)
+            self.feature_names, scaling = self.columns.names, "none"  # encoded, and thereby scaled
+        else:
+            values = arrays.features
+        features = torch.from_numpy(np.ascontiguousarray(values))
         features = features if features.dtype == torch.uint8 else features.float()  # bytes stay bytes until drawn
         self.augmentation = Augmentation(shift_pixels, flip, rotate_degrees)
         if self.augmentation and not (features.dtype == torch.uint8 and features.ndim == 4):
@@ -84,14 +104,26 @@ class ArrayData(LabelledData):
                 f"shift_pixels, flip and rotate_degrees are for images of bytes (rows, C, H, W); these are "
                 f"{features.dtype} of shape {list(features.shape)}".replace("torch.", "")
             )
-        targets = torch.from_numpy(np.ascontiguousarray(arrays.targets))
-        targets = targets.long() if self.class_names else targets.float().reshape(len(targets), -1)
-        rows = split_rows(arrays, validation_fraction, test_fraction, split_seed)
         self.shift, self.scale = fit_scaling(features[rows["train"]], scaling)
         if features.dtype != torch.uint8:
             features = self._scaled(features)
         self.parts = {name: (features[index], targets[index]) for name, index in rows.items()}
         self.fingerprint = fingerprint(*self.parts["train"])
+
+    @property
+    def notes(self) -> list[str]:
+        """How many rows there are, what a table's columns were taken for, and which classes a part is without."""
+        sizes = ", ".join(f"{len(targets):,} {name}" for name, (_, targets) in self.parts.items())
+        lines = [f"rows: {sizes}"]
+        if self.columns is not None:
+            lines += self.columns.notes()
+            lines += [note] if (note := self.columns.unseen_note()) else []
+        for name, (_, targets) in self.parts.items() if self.class_names else ():
+            counts = torch.bincount(targets.cpu(), minlength=len(self.class_names)).tolist()
+            absent = [repr(one) for one, count in zip(self.class_names, counts, strict=True) if not count]
+            if absent:
+                lines.append(f"the {name} part has no row of class {', '.join(absent)}")
+        return lines
 
     def _scaled(self, features: Tensor) -> Tensor:
         return (features - self.shift) / self.scale
@@ -148,9 +180,12 @@ class ArrayData(LabelledData):
         """Names and shape of the columns, and their scaling; square images of bytes may come as pictures too."""
         channels, *sides = self.sample_shape if len(self.sample_shape) == 3 else (0,)
         pictures = self.parts["train"][0].dtype == torch.uint8 and channels in (1, 3) and sides[0] == sides[1]
+        columns = {} if self.columns is None else {"columns": self.columns.to_dict()}
         return {
             "predictor": "images" if pictures else "rows",
+            **columns,
             "feature_names": self.feature_names,
+            "target_names": self.target_names,
             "feature_shape": self.sample_shape,
             "feature_shift": self.shift.tolist(),
             "feature_scale": self.scale.tolist(),
@@ -179,31 +214,22 @@ class ArrayBatches(Batches):
         self._order.load_state_dict(state)
 
 
-def split_rows(arrays: Arrays, validation_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Tensor]:
-    """Row numbers of train, validation and test; where there are classes, each part has its share of each.
-
-    Parts that the arrays give are taken as they are, and the fractions are of the other rows.
-    """
-    from sklearn.model_selection import train_test_split
-
-    fractions = {"test": test_fraction, "validation": validation_fraction}
-    fractions = {name: fraction for name, fraction in fractions.items() if name not in arrays.given}
-    if sum(fractions.values()) >= 1:
-        raise UserError("validation_fraction and test_fraction together leave nothing to train on")
-    parts = {name: torch.from_numpy(np.sort(index)) for name, index in arrays.given.items()}
-    rest = np.setdiff1d(np.arange(len(arrays.targets)), np.concatenate([[], *arrays.given.values()]))
-    rows = len(rest)
-    for name, fraction in fractions.items():
-        count = round(fraction * rows)
-        if not count:
-            continue
-        classes = arrays.targets[rest] if arrays.class_names else None
-        try:
-            rest, chosen = train_test_split(rest, test_size=count, random_state=split_seed, stratify=classes)
-        except ValueError as error:
-            raise UserError(f"the rows can't be split into training and {name} part: {error}") from None
-        parts[name] = torch.from_numpy(np.sort(chosen))
-    return {"train": torch.from_numpy(np.sort(rest)), **parts}
+def _split(
+    arrays: Arrays, validation_fraction: float, test_fraction: float, seed: int, split: Split
+) -> dict[str, NDArray[np.int64]]:
+    classes = arrays.targets if arrays.class_names else None
+    return split_rows(
+        len(arrays.targets),
+        validation_fraction,
+        test_fraction,
+        seed,
+        split=split,
+        classes=classes,
+        class_names=arrays.class_names,
+        groups=arrays.groups,
+        times=arrays.times,
+        given=arrays.given,
+    )
 
 
 def fit_scaling(features: Tensor, scaling: str) -> tuple[Tensor, Tensor]:
@@ -241,7 +267,11 @@ def _check_rows(arrays: Arrays) -> None:
         raise UserError("there are no rows")
     if len(arrays.features) != len(arrays.targets):
         raise UserError(f"{len(arrays.features)} rows of features do not match {len(arrays.targets)} targets")
+    if len(arrays.class_names) == 1:
+        raise UserError(f"the targets have one class only, {arrays.class_names[0]!r}; give rows of other classes")
     for what, values in (("features", arrays.features), ("targets", arrays.targets)):
+        if isinstance(values, Table):  # checked cell by cell when it is encoded
+            continue
         try:
             bad = np.argwhere(~np.isfinite(values if values.dtype.kind in "biuf" else values.astype(float)))
         except (ValueError, TypeError) as error:

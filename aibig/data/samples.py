@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aibig.data.arrays import Arrays, split_rows
 from aibig.data.fingerprint import fingerprint
 from aibig.data.labelled import Batches, Inputs, LabelledData
 from aibig.data.order import EpochOrder
+from aibig.data.splits import split_rows
 from aibig.errors import UserError
 from aibig.seeds import derive_seed
 from aibig.settings import Fraction, NonNegativeInt
@@ -86,8 +86,13 @@ class SampleData(LabelledData):
         prefetch: NonNegativeInt = 2,
     ) -> None:
         self.samples, self.class_names, self.batch_size = samples, samples.class_names, batch_size
-        rows = Arrays(samples.targets[:, None], samples.targets, samples.class_names, given=samples.given)
-        self.parts = split_rows(rows, validation_fraction, test_fraction, split_seed)
+        rows = split_rows(
+            *(len(samples.targets), validation_fraction, test_fraction, split_seed),
+            classes=samples.targets if samples.class_names else None,
+            class_names=samples.class_names,
+            given=samples.given,
+        )
+        self.parts = {name: torch.from_numpy(index) for name, index in rows.items()}
         targets = torch.from_numpy(np.ascontiguousarray(samples.targets))
         self._targets = targets.long() if self.class_names else targets.float().reshape(len(targets), -1)
         self.fingerprint = samples.fingerprint(self.parts["train"])

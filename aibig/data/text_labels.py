@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aibig.data.arrays import Arrays, split_rows
 from aibig.data.files import read_utf8
 from aibig.data.fingerprint import fingerprint
 from aibig.data.labelled import Batches, Inputs, LabelledData
 from aibig.data.order import EpochOrder
 from aibig.data.sentences import Encoder, Sentences
+from aibig.data.splits import split_rows
 from aibig.data.tokenizer import UNKNOWN_CHARACTER, make_tokenizer
 from aibig.errors import UserError, nearest
 from aibig.seeds import derive_seed
@@ -290,8 +290,10 @@ def split_parts(
     train = given["train"]
     fractions = {"validation": validation_fraction, "test": test_fraction}
     wanted = {name: 0.0 if name in given else fraction for name, fraction in fractions.items()}
-    arrays = Arrays(np.zeros(len(train.texts)), class_numbers(train, class_names), list(class_names))
-    rows = split_rows(arrays, wanted["validation"], wanted["test"], split_seed)
+    classes = class_numbers(train, class_names)
+    rows = split_rows(
+        *(len(classes), wanted["validation"], wanted["test"], split_seed), classes=classes, class_names=class_names
+    )
     return {name: train.take(index) for name, index in rows.items()} | {
         name: given[name] for name in fractions if name in given
     }

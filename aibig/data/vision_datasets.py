@@ -47,7 +47,7 @@ def emnist(
 ) -> Arrays:
     """Handwritten letters and digits of 28x28 pixels, upright (torchvision.datasets.EMNIST, which has them lying)."""
     arrays = read_arrays("EMNIST", root=root, split=split)
-    arrays.features = arrays.features.transpose(0, 1, 3, 2)
+    arrays.features = np.asarray(arrays.features).transpose(0, 1, 3, 2)
     return arrays
 
 

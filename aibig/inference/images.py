@@ -41,8 +41,8 @@ class ImagesPredictor(RowsPredictor):
         if not paths:
             raise UserError(f"{path}: holds no pictures ({', '.join(sorted(SUFFIXES))})")
         for some, predicted in self._predict_pictures(paths):
-            for file, row in zip(some, predicted, strict=True):
-                yield {"file": str(file), **self.named(row)}
+            for file, row in zip(some, self.named(predicted), strict=True):
+                yield {"file": str(file), **row}
 
     def labelled(self, path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Probabilities (rows, classes) and class numbers (rows,) of a folder with a folder of pictures for each class.

@@ -27,6 +27,7 @@ class Supervised(Task):
     """What classification and regression share: shuffled batches of samples, evaluation of a whole part."""
 
     counts: ClassVar[tuple[str, ...]] = ("samples",)
+    target_type: ClassVar[str]  # what numbers are, where data could be either: "classes" or "values"
 
     def __init__(self, model: nn.Module, data: LabelledData, context: Context) -> None:
         self.model, self.data, self.context = model, data, context
@@ -38,7 +39,8 @@ class Supervised(Task):
     @classmethod
     def from_config(cls, config: Config, context: Context) -> Supervised:
         """Build data, model and task from the sections `data`, `model` and `task`."""
-        data: LabelledData = config.create("data")
+        undecided = config.section("data").get("target_type") == "auto"
+        data: LabelledData = config.create("data", **({"target_type": cls.target_type} if undecided else {}))
         with config.blaming("data"):
             given = cls.model_settings(data)
         model = config.create("model", **given)
@@ -84,6 +86,7 @@ class Classification(Supervised):
 
     headline: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
+    target_type: ClassVar[str] = "classes"
 
     def __init__(
         self, model: nn.Module, data: LabelledData, context: Context, *, label_smoothing: Fraction = 0.0
@@ -128,6 +131,7 @@ class Regression(Supervised):
 
     headline: ClassVar[str] = "rmse"
     higher_is_better: ClassVar[bool] = False
+    target_type: ClassVar[str] = "values"
 
     def __init__(self, model: nn.Module, data: LabelledData, context: Context) -> None:
         super().__init__(model, data, context)

@@ -77,6 +77,9 @@ def adopt_choices(config: Config, folder: Path) -> None:
     for key in CHOSEN_BY_RULE:
         if trainer[key] == "auto":
             trainer[key] = before["trainer"][key]
+    for key, value in config.section("data").items():  # such as target_type, which the task chose
+        if value == "auto":
+            config.values["data"][key] = before.get("data", {}).get(key, value)
     for key, value in before["model"].items():  # what the data gave the model
         if f"model.{key}" not in config.places:
             config.values["model"][key] = value
