@@ -17,11 +17,12 @@ from typing import Any
 import yaml
 
 from aibig.errors import UserError, nearest
-from aibig.registry import SECTIONS, Registry, check_setting
+from aibig.registry import SECTIONS, Given, Registry, check_setting
 from aibig.settings import REQUIRED, NonNegativeInt, Setting, check, load, read_settings
 
 TRAINER = "aibig.training.trainer:Trainer"
 FINETUNE = "aibig.pretrained:finetune"
+LONGEST_NAME = 200  # characters; longer ones are texts
 DEFAULT_NAMES = {"optimizer": "adamw", "schedule": "constant"}
 
 # What a resumed run may set otherwise than it began: how long it goes on, how often it logs and saves.
@@ -45,9 +46,9 @@ class Config:
         """The settings of a section, without its name."""
         return {key: value for key, value in self.values.get(name, {}).items() if key != "name"}
 
-    def named(self, name: str) -> str:
-        """What a section names."""
-        chosen: str = self.values[name]["name"]
+    def named(self, name: str) -> str | Given:
+        """What a section names, or the object in place of a name."""
+        chosen: str | Given = self.values[name]["name"]
         return chosen
 
     def create(self, section: str, /, *arguments: Any, **given: Any) -> Any:
@@ -100,11 +101,12 @@ class Config:
 def load_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Config:
     """Read and check a run from a file, a shipped config's name ("nets/digits") or a mapping of sections.
 
-    `overrides` are dotted keys, `{"optimizer.lr": 3e-3}`. Raises UserError with every mistake on a line of its
-    own, `configs/x.yaml:7: optimizer.learnrate: unknown setting; did you mean 'lr'?`.
+    In a mapping, data, environment or model may be an object in place of a name (see `aibig.train`). `overrides`
+    are dotted keys, `{"optimizer.lr": 3e-3}`. Raises UserError with every mistake on a line of its own,
+    `configs/x.yaml:7: optimizer.learnrate: unknown setting; did you mean 'lr'?`.
     """
     if isinstance(source, Mapping):
-        values, name = _plain(source), "run"
+        values, name = {key: _from_python(inside) for key, inside in source.items()}, "run"
         places = {f"{section}.{key}": "config" for section, inside in values.items() for key in _keys(inside)}
     else:
         path = find_config(source)
@@ -115,6 +117,19 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
         _override(config, key, value, place="command line" if isinstance(overrides, CommandLine) else "overrides")
     _check(config)
     return config
+
+
+def _from_python(section: Any) -> Any:
+    """A section with plain values, and an object in place of its name as it is."""
+    if not isinstance(section, Mapping) or "name" not in section:
+        return _plain(section)
+    rest = _plain({key: value for key, value in section.items() if key != "name"})
+    return {"name": _name_or_object(section["name"]), **rest}
+
+
+def _name_or_object(value: Any) -> Any:
+    is_text = isinstance(value, str) and ("\n" in value or len(value) > LONGEST_NAME)
+    return Given(value) if is_text or not isinstance(value, str | int | float | None) else value
 
 
 def find_config(source: str | Path) -> Path:
@@ -209,7 +224,7 @@ def _override(config: Config, key: str, value: Any, place: str) -> None:
         inside = inside.setdefault(section, {})
         if not isinstance(inside, dict):
             raise UserError(f"{place}: {key}: {section!r} has no settings inside")
-    inside[last] = value
+    inside[last] = _name_or_object(value) if last == "name" else value
     config.places[key] = place
 
 
@@ -261,7 +276,7 @@ def _check_named(config: Config, section: str, blame: Any) -> None:
     if "name" not in values and section in DEFAULT_NAMES:
         config.values[section] = values = {"name": DEFAULT_NAMES[section], **values}
     name = values.get("name")
-    if not isinstance(name, str):
+    if not isinstance(name, str | Given):
         return blame(section, f"needs a name; there are: {', '.join(registry.names()) or 'none'}")
     try:
         declared = registry.settings(name)
@@ -315,6 +330,8 @@ def _keys(section: Any) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Given):
+        return str(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

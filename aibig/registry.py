@@ -38,12 +38,36 @@ class Entry:
     plugin: str = field(default="", compare=False)  # the package that brought it, "" for aibig's own
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """An object that stands in a config in place of a name; what is written of it describes it."""
+
+    value: Any
+
+    def __repr__(self) -> str:
+        parts = self.value if isinstance(self.value, tuple) else [self.value]
+        return f"<{', '.join(_described(one) for one in parts)}>"
+
+
+def _described(value: Any) -> str:
+    """The same words in every process: "DataFrame 569 x 31", "class Maze"."""
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{'class' if isinstance(value, type) else 'function'} {value.__qualname__}"
+    name = type(value).__name__
+    if isinstance(value, str):
+        return f"text of {len(value):,} characters"
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"{name} {' x '.join(map(str, shape))}"
+    return f"{name} of {len(value):,}" if isinstance(value, list | dict) else name
+
+
 class Registry:
     """One kind of named thing.
 
     `table` is "package:ATTRIBUTE", a list of entries in a package that imports no torch. A function `find` beside
     it, name -> Entry or None, opens the registry to names that are kept elsewhere (gymnasium's, torchvision's),
-    which `other_names` then lists.
+    which `other_names` then lists. A function `adopt`, (object, words) -> Entry, lets objects stand in place of a name.
     """
 
     def __init__(self, kind: str, table: str, *, positional: bool = False, remembers: bool = False) -> None:
@@ -65,9 +89,11 @@ class Registry:
             raise UserError(f"unknown family {family!r}{nearest(family, families)} (there are: {', '.join(families)})")
         return [name for name in chosen if fnmatch.fnmatchcase(name, pattern)]
 
-    def entry(self, name: str) -> Entry:
-        """The row of `name`. Raises UserError with the nearest names if there is none."""
+    def entry(self, name: str | Given) -> Entry:
+        """The row of `name`, or of an object in its place. Raises UserError with the nearest names if there is none."""
         entries = self.entries()
+        if isinstance(name, Given):
+            return self._adopted(name)
         if name in entries:
             return entries[name]
         package = importlib.import_module(self._package)
@@ -75,12 +101,24 @@ class Registry:
         if elsewhere is not None:
             found: Entry = elsewhere
             return found
+        if name.startswith("<"):
+            raise UserError(
+                f"{name} was an object given from Python, which no file can hold; give it again: "
+                "aibig.train({...}, out=RUN, resume=True) goes on"
+            )
         known = [*entries, *self._other_names()]
         raise UserError(f"unknown {self.kind} {name!r}{nearest(name, known) or '; there are: ' + ', '.join(entries)}")
 
     def _other_names(self) -> Iterable[str]:
         others: Iterable[str] = getattr(importlib.import_module(self._package), "other_names", list)()
         return others
+
+    def _adopted(self, given: Given) -> Entry:
+        adopt = getattr(importlib.import_module(self._package), "adopt", None)
+        if adopt is None:
+            raise UserError(f"needs a name, not {given}; there are: {', '.join(self.entries())}")
+        row: Entry = adopt(given.value, str(given))
+        return row
 
     def entries(self) -> dict[str, Entry]:
         """All rows by name: the package's own table, other packages' entry points, decorators."""
@@ -91,17 +129,17 @@ class Registry:
                 self._add(row)
         return self._entries
 
-    def settings(self, name: str) -> dict[str, Setting]:
+    def settings(self, name: str | Given) -> dict[str, Setting]:
         """The settings of `name`, from its constructor's signature and that of what it goes into."""
         entry = self.entry(name)
         own = read_settings(entry.signature or entry.target, positional=self.positional or bool(entry.signature))
         return own | (read_settings(entry.into) if entry.into else {})
 
-    def defaults(self, name: str) -> dict[str, Any]:
+    def defaults(self, name: str | Given) -> dict[str, Any]:
         """The settings of `name` that have a default."""
         return {key: one.default for key, one in self.settings(name).items() if one.default is not REQUIRED}
 
-    def check(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    def check(self, name: str | Given, values: Mapping[str, Any]) -> dict[str, Any]:
         """`values` converted to what the signature declares. Raises UserError naming all that do not fit."""
         declared = self.settings(name)
         checked, errors = {}, []
@@ -116,7 +154,7 @@ class Registry:
             raise UserError("\n".join(errors))
         return checked
 
-    def create(self, name: str, /, *arguments: Any, **settings: Any) -> Any:
+    def create(self, name: str | Given, /, *arguments: Any, **settings: Any) -> Any:
         """Make what `name` stands for. `arguments` are what its kind is handed, `settings` are checked.
 
         An entry with `into` is made into that: the source is handed over as a callable without arguments.
@@ -129,7 +167,7 @@ class Registry:
             made = load(entry.into)(source, *arguments, **{k: v for k, v in checked.items() if k in wrapper})
         else:
             made = load(entry.target)(*arguments, **checked)
-        if self.remembers:  # where its first weights came from is not what it is
+        if self.remembers and isinstance(name, str):  # where its first weights came from is not what it is
             settings = {k: v for k, v in (self.defaults(name) | checked).items() if k not in entry.first_weights}
             made.registered = {"name": name, "settings": settings}
         return made

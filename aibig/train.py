@@ -37,6 +37,13 @@ def train(
     `{"optimizer.lr": 3e-3}`. out: a new folder, by default the next number under runs/. resume: go on with the run
     in `out`, by default the newest one of this config; only limits, logging and saving may be changed.
 
+    In a mapping, an object may stand in place of a name, beside the settings that it takes:
+    {"data": {"name": OBJECT, ...}}: a pandas DataFrame (target="column"), a pair (X, y) of arrays, tensors or lists,
+    aibig's Arrays, a text or an iterable of texts, data made by hand (a LabelledData).
+    {"env": {"name": OBJECT}}: a gymnasium environment, its class, or a function that returns one.
+    {"model": {"name": OBJECT}}: a model that `aibig.create_model` made.
+    The run's config.yaml only describes it, so that a resume needs the object again.
+
     Raises UserError for whatever is wrong with what was asked, before anything is written.
     """
     checked = load_config(config, overrides)

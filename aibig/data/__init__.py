@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aibig.data import vision_table
 from aibig.registry import Entry
 
@@ -87,3 +89,13 @@ def find(name: str) -> Entry | None:
 def other_names() -> list[str]:
     """The names of torchvision's datasets."""
     return vision_table.names()
+
+
+def adopt(value: Any, words: str) -> Entry:
+    """The row of an object in place of a name: a DataFrame, (X, y), Arrays, texts, or data made by hand.
+
+    Raises UserError for others.
+    """
+    from aibig.data.objects import entry_of
+
+    return entry_of(value, words)

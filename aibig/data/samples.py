@@ -29,7 +29,7 @@ from aibig.data.order import EpochOrder
 from aibig.data.splits import split_rows
 from aibig.errors import UserError
 from aibig.seeds import derive_seed
-from aibig.settings import Fraction, NonNegativeInt
+from aibig.settings import Fraction, NonNegativeInt, PositiveInt
 
 WORKERS_MAX = 8  # of "auto"
 TASKS_PER_WORKER = 2  # of a batch, so that no worker waits long for another
@@ -68,6 +68,7 @@ class Samples(ABC):
 class SampleData(LabelledData):
     """Samples split into train, validation and test, read by workers ahead of their use.
 
+    source: the samples, or a function that returns them.
     workers: threads or processes that read; 0 reads when a batch is asked for, "auto" is one a processor core, at most
     8. prefetch: batches read ahead. The other settings are those of ArrayData.
 
@@ -76,15 +77,16 @@ class SampleData(LabelledData):
 
     def __init__(
         self,
-        samples: Samples,
+        source: Samples | Callable[[], Samples],
         *,
-        batch_size: int = 64,
+        batch_size: PositiveInt = 64,
         validation_fraction: Fraction = 0.15,
         test_fraction: Fraction = 0.2,
         split_seed: NonNegativeInt = 0,
         workers: NonNegativeInt | Literal["auto"] = "auto",
         prefetch: NonNegativeInt = 2,
     ) -> None:
+        samples = source() if callable(source) else source
         self.samples, self.class_names, self.batch_size = samples, samples.class_names, batch_size
         rows = split_rows(
             *(len(samples.targets), validation_fraction, test_fraction, split_seed),

@@ -12,29 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aibig.data.samples import SampleData, Samples
+from aibig.data.samples import Samples
 from aibig.errors import UserError
 
 
-def dataset_data(
-    train: Any,
-    *,
-    validation: Any = None,
-    test: Any = None,
-    class_names: Sequence[str] | None = None,
-    **settings: Any,
-) -> SampleData:
-    """Data of map-style torch Datasets, read by worker processes.
+def dataset_samples(
+    train: Any, *, validation: Any = None, test: Any = None, class_names: list[str] | None = None
+) -> DatasetSamples:
+    """The samples of map-style torch Datasets, for SampleData, whose worker processes read them.
 
-    train: it is split as `settings` say, which are those of SampleData, into the parts for which there is no Dataset.
-    class_names: by default the Dataset's `classes`, or the numbers of the classes; give [] for targets that are values.
+    train: it is split into the parts for which there is no Dataset. class_names: by default the Dataset's `classes`,
+    or the numbers of the classes; give [] for targets that are values.
 
     Targets are the Dataset's `targets`; without them every sample is read once, and that is said. Whatever a Dataset
     draws from the global generators (torch's, NumPy's, Python's) is seeded for each sample. On machines that spawn
     processes, and from Python 3.14 on, it must be picklable: a class of a module, no lambdas; else say workers=0.
     """
     given = {name: one for name, one in (("validation", validation), ("test", test)) if one is not None}
-    return SampleData(DatasetSamples({"train": train, **given}, class_names), **settings)
+    return DatasetSamples({"train": train, **given}, class_names)
 
 
 class DatasetSamples(Samples):

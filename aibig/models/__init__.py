@@ -5,6 +5,9 @@ torchvision's models, which have a table of their own, can be named too.
 
 from __future__ import annotations
 
+from typing import Any
+
+from aibig.errors import UserError
 from aibig.models.torchvision_table import rows
 from aibig.registry import Entry
 
@@ -60,3 +63,13 @@ def find(name: str) -> Entry | None:
 def other_names() -> list[str]:
     """The names of torchvision's models."""
     return list(rows())
+
+
+def adopt(value: Any, words: str) -> Entry:
+    """The row of a model object in place of a name, which `create_model` made: another can't be saved by name.
+
+    Raises UserError for others.
+    """
+    if getattr(value, "registered", None) is None:
+        raise UserError(f"{words} was not made by aibig.create_model, so it can't be saved; see aibig.register_model")
+    return Entry(words, lambda: value)

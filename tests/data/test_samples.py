@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from aibig.data.labelled import Batches
 from aibig.data.samples import SampleData, Samples
-from aibig.data.torch_dataset import dataset_data
+from aibig.data.torch_dataset import dataset_samples
 from aibig.errors import UserError
 
 ROWS = 60
@@ -121,22 +121,22 @@ def test_ranks_share_the_samples_of_a_batch() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_dataset_of_torch_is_seeded_for_each_sample(workers: int, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = drawn(dataset_data(Pairs(), batch_size=8, workers=1).training_batches(0, 0, 1), 8)
+    expected = drawn(SampleData(dataset_samples(Pairs()), batch_size=8, workers=1).training_batches(0, 0, 1), 8)
     assert "the Pairs has no targets; reading all 60 samples once" in capsys.readouterr().err
     torch.manual_seed(9)
     before = torch.get_rng_state()
-    data = dataset_data(Pairs(), test=Pairs(), batch_size=8, workers=workers, test_fraction=0.9)
+    data = SampleData(dataset_samples(Pairs(), test=Pairs()), batch_size=8, workers=workers, test_fraction=0.9)
     assert len(data.parts["test"]) == ROWS and data.class_names == ["a", "b", "c"]
-    data = dataset_data(Pairs(), batch_size=8, workers=workers)
+    data = SampleData(dataset_samples(Pairs()), batch_size=8, workers=workers)
     assert_same(drawn(data.training_batches(0, 0, 1), 8), expected)
     assert torch.equal(torch.get_rng_state(), before)
     assert len({number for features, _ in expected for number in features[:, 1:].flatten().tolist()}) > 150
 
 
 def test_processes_may_be_spawned(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = drawn(dataset_data(Pairs(), batch_size=8, workers=0).training_batches(0, 0, 1), 2)
+    expected = drawn(SampleData(dataset_samples(Pairs()), batch_size=8, workers=0).training_batches(0, 0, 1), 2)
     monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: multiprocessing.context.SpawnContext())
-    data = dataset_data(Pairs(), batch_size=8, workers=1)
+    data = SampleData(dataset_samples(Pairs()), batch_size=8, workers=1)
     assert_same(drawn(data.training_batches(0, 0, 1), 2), expected)
 
 
@@ -153,8 +153,8 @@ def test_a_sample_that_cannot_be_read_is_named_when_its_batch_comes(kind: Any, w
 def test_an_error_of_a_users_dataset_is_one_line(workers: int) -> None:
     with pytest.raises(UserError, match=r"^sample 7 of the Broken can't be read: ZeroDivisionError: .*by zero$"):
         drawn(
-            dataset_data(
-                Broken(), batch_size=60, test_fraction=0, validation_fraction=0, workers=workers
+            SampleData(
+                dataset_samples(Broken()), batch_size=60, test_fraction=0, validation_fraction=0, workers=workers
             ).training_batches(0, 0, 1),
             1,
         )
@@ -168,9 +168,9 @@ def test_what_is_no_dataset_or_has_samples_of_other_shapes_is_said() -> None:
             return np.zeros(1 + row), row % 3
 
     with pytest.raises(UserError, match="the train dataset is a generator, without samples by number"):
-        dataset_data(one for one in ())
+        dataset_samples(one for one in ())
     with pytest.raises(UserError, match=r"sample \d+ has the shape \[\d+\], the first one \[\d+\]; make all alike"):
-        drawn(dataset_data(Growing(), workers=0).training_batches(0, 0, 1), 1)
+        drawn(SampleData(dataset_samples(Growing()), workers=0).training_batches(0, 0, 1), 1)
 
 
 @pytest.mark.parametrize("kind", [Drawn, DrawnByProcesses])
