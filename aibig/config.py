@@ -25,8 +25,9 @@ FINETUNE = "aibig.pretrained:finetune"
 LONGEST_NAME = 200  # characters; longer ones are texts
 DEFAULT_NAMES = {"optimizer": "adamw", "schedule": "constant"}
 
-# What a resumed run may set otherwise than it began: how long it goes on, how often it logs and saves.
+# What a resumed run may set otherwise than it began: how long it goes on, how often it logs and saves, who reads.
 # Everything else decides the numbers, and a resume that changes it is refused.
+READERS = {"workers", "prefetch"}  # of the data
 MAY_CHANGE_AT_RESUME = {
     *("max_steps", "max_epochs", "max_samples", "max_tokens", "max_env_steps", "max_minutes"),
     *("log_every", "save_every", "save_minutes", "keep_last"),
@@ -346,7 +347,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
             rows += [(section, before, after)] if before != after else []
             continue
         for key in sorted({*before, *after}):
-            free = section == "trainer" and key in MAY_CHANGE_AT_RESUME
+            free = key in {"trainer": MAY_CHANGE_AT_RESUME, "data": READERS}.get(section, ())
             if before.get(key) != after.get(key) and not free:
                 rows.append((f"{section}.{key}", before.get(key), after.get(key)))
     return rows

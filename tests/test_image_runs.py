@@ -41,6 +41,8 @@ def test_a_run_on_a_folder_resumes_exactly_with_other_workers(pictures: Path, tm
     other = {**RUN, "data": {**folder, "workers": 2, "prefetch": 3}}
     train_in_two_parts(other, 17, tmp_path / "parts")  # epochs are of 4 batches
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    longer = {"trainer.max_steps": 31, "data.workers": 1}
+    assert aibig.train(other, longer, out=tmp_path / "parts", resume=True).result is not None
 
 
 def test_a_run_with_augmented_images_in_memory_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from aibig.data.arrays import Arrays
 from aibig.data.images import ImageFiles
@@ -111,14 +112,20 @@ def _given(parts: dict[str, Any]) -> dict[str, NDArray[Any]]:
     return {name: index for name, index in rows.items() if name != "train"}
 
 
-def _paths_and_targets(dataset: Any) -> Iterable[tuple[Any, int]]:
+def _paths_and_targets(dataset: Any) -> Iterable[tuple[str, int]]:
     """Of each picture, none of which is decoded."""
     if hasattr(dataset, "_samples"):  # GTSRB
         return list(dataset._samples)
     if hasattr(dataset, "_images"):  # OxfordIIITPet
         return zip(dataset._images, dataset._labels, strict=True)
-    samples = (dataset[number] for number in range(len(dataset)))
-    return [(getattr(sample, "filename", sample), int(target)) for sample, target in samples]  # Caltech's are opened
+    pairs = []
+    for number in range(len(dataset)):
+        path, target = dataset[number]
+        if isinstance(path, Image.Image):  # Caltech's, opened and not decoded
+            path.close()
+            path = vars(path)["filename"]
+        pairs.append((path, int(target)))
+    return pairs
 
 
 def _targets(dataset: Any) -> NDArray[Any]:
