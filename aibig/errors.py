@@ -10,6 +10,10 @@ class UserError(ValueError):
     """What a user wrote cannot be done. Commands print it, one line per mistake, and exit with 2."""
 
 
+class Diverged(UserError):
+    """The numbers of a run stay not finite: what the user chose does not train."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'lr'?"` for the known names closest to `name`, or an empty string."""
     by_folded = {one.casefold(): one for one in known}

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import aibig
 from aibig.training.checkpoint import newest_whole, read
 
-TIMES = ("seconds", "_per_second")  # what may differ between two runs
+TIMES = ("seconds", "_per_second", "memory_gb")  # what may differ between two runs
 
 
 def train_in_two_parts(config: dict[str, Any], stop_at: int, folder: Path) -> None:

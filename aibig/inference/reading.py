@@ -49,4 +49,4 @@ def _losses(model: nn.Module, tokens: Tensor, targets: Tensor, memory: Any) -> t
     """The summed loss (B,) of each window in nats, and the memory after it."""
     logits, memory = model(tokens, None, memory)
     loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    return loss.view(targets.shape).double().sum(1).cpu(), memory
+    return loss.view(targets.shape).cpu().double().sum(1), memory  # in this order: MPS has no float64

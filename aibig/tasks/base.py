@@ -71,7 +71,7 @@ class Task(ABC):
 
     counts: ClassVar[tuple[str, ...]] = ()  # what its batches count: samples, tokens, env_steps
     headline: ClassVar[str] = "loss"  # the metric of `evaluate` that selects the best model
-    higher_is_better: ClassVar[bool] = False
+    lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss"})  # the metrics of which less is better
 
     model: nn.Module
     context: Context

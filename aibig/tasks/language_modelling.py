@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aibig import metrics
 from aibig.config import Config
 from aibig.data.fingerprint import check_fingerprint
 from aibig.data.text import TextData
@@ -31,7 +32,7 @@ class LanguageModelling(Task):
 
     counts: ClassVar[tuple[str, ...]] = ("tokens",)
     headline: ClassVar[str] = "loss"
-    higher_is_better: ClassVar[bool] = False
+    lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
 
     def __init__(
         self,

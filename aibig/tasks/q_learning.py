@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from aibig import metrics
 from aibig.config import Config
 from aibig.data.n_step import NStep
 from aibig.data.replay import Replay, Transitions
@@ -44,7 +45,7 @@ class QLearning(Task):
 
     counts: ClassVar[tuple[str, ...]] = ("env_steps",)
     headline: ClassVar[str] = "mean_return"
-    higher_is_better: ClassVar[bool] = True
+    lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aibig import metrics
 from aibig.config import Config
 from aibig.data.arrays import fit_scaling
 from aibig.data.fingerprint import check_fingerprint
@@ -28,6 +29,7 @@ class Supervised(Task):
 
     counts: ClassVar[tuple[str, ...]] = ("samples",)
     target_type: ClassVar[str]  # what numbers are, where data could be either: "classes" or "values"
+    lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
 
     def __init__(self, model: nn.Module, data: LabelledData, context: Context) -> None:
         self.model, self.data, self.context = model, data, context
@@ -85,7 +87,6 @@ class Classification(Supervised):
     """
 
     headline: ClassVar[str] = "accuracy"
-    higher_is_better: ClassVar[bool] = True
     target_type: ClassVar[str] = "classes"
 
     def __init__(
@@ -130,7 +131,6 @@ class Regression(Supervised):
     """How much: mean squared error over all members of an ensemble, of targets scaled to mean 0 and variance 1."""
 
     headline: ClassVar[str] = "rmse"
-    higher_is_better: ClassVar[bool] = False
     target_type: ClassVar[str] = "values"
 
     def __init__(self, model: nn.Module, data: LabelledData, context: Context) -> None:

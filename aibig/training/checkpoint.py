@@ -8,6 +8,7 @@ it is whole, or damaged later, which the manifest shows.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -80,6 +81,24 @@ def path_of(folder: Path, step: int) -> Path:
 def read(path: Path, name: str, device: torch.device | str = "cpu") -> Any:
     """One file of a checkpoint. Only tensors and plain values are read: no code runs."""
     return torch.load(path / f"{name}.pt", map_location=device, weights_only=True)
+
+
+def size(content: Any) -> int:
+    """The bytes of a file that `content` would be saved as."""
+    counter = _Counter()
+    torch.save(content, counter)  # type: ignore[arg-type]
+    return counter.bytes
+
+
+class _Counter(io.RawIOBase):
+    """A file that goes nowhere."""
+
+    bytes = 0
+
+    def write(self, data: Any) -> int:
+        """Count."""
+        self.bytes += len(data)
+        return len(data)
 
 
 def newest_whole(folder: Path, report: Callable[[str], None]) -> Path | None:

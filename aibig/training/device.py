@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -26,11 +27,29 @@ def choose_device(wanted: str, local_rank: int) -> torch.device:
 
 
 def move(data: Any, device: torch.device) -> Any:
-    """Tensors, and tuples, lists and mappings of them, on `device`, without waiting."""
-    if isinstance(data, Tensor):
-        return data.to(device, non_blocking=True)
+    """Tensors, and tuples, lists and mappings of them, on `device`, without waiting where that is safe."""
+    if isinstance(data, Tensor):  # on MPS a copy that nobody waits for may read what is there no more
+        return data.to(device, non_blocking=device.type == "cuda")
     if isinstance(data, tuple) and hasattr(data, "_fields"):  # a NamedTuple takes its parts one by one
         return type(data)(*(move(one, device) for one in data))
     if isinstance(data, list | tuple):
         return type(data)(move(one, device) for one in data)
     return {key: move(one, device) for key, one in data.items()} if isinstance(data, dict) else data
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """The most memory that this process has held at once, in 10**9 bytes: the host's, and CUDA's as torch counts it.
+
+    The host's is left out where the system does not tell (Windows).
+    """
+    peak = {}
+    try:
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kibibytes elsewhere
+        peak["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    except ImportError:
+        pass
+    if device.type == "cuda":
+        peak["peak_cuda_memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
+    return peak

@@ -43,7 +43,7 @@ class GradientStep:
             self.scaler.unscale_(self.optimizer)
         if total_weight is not None:
             loss = self._divide(gradients, total_weight, loss)
-        norm = full(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+        norm = norm_of(gradients)
         if self.clip_norm is not None:
             torch._foreach_mul_([local(one) for one in gradients], (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         skipped = self._step_if_finite(norm + loss)
@@ -75,3 +75,8 @@ class GradientStep:
         if self.scaler is not None:
             self.scaler.update()  # by what it saw itself when it unscaled
         return skipped
+
+
+def norm_of(tensors: list[Tensor]) -> Tensor:
+    """The Euclidean norm of all numbers in `tensors`, a scalar; whole, if they are sharded over ranks."""
+    return full(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors))))

@@ -22,7 +22,11 @@ class Progress:
     skipped: int = 0  # updates not taken, since their loss or gradient was not finite
     train_seconds: float = 0.0  # without evaluation and saving
     best_step: int | None = None
-    best_score: float | None = None  # the headline metric on validation
+    best_score: float | None = None  # of the metric that selects, on validation
+    patience_score: float | None = None  # the last score that was better by enough
+    patience_used: int = 0  # evaluations since then
+    evaluated_step: int | None = None  # the last one
+    owed: list[str] = field(default_factory=list)  # what is still to be done between this update and the next
 
     def done(self, name: str) -> float:
         """How much of what a limit counts is done."""
@@ -54,9 +58,12 @@ class Limits:
         """From 0 to 1, by the counted limits alone, so that a schedule does not depend on the machine's speed."""
         return min(1.0, max((progress.done(name) / limit for name, limit in self.counts.items()), default=0.0))
 
-    def reached(self, progress: Progress, seconds: float) -> bool:
-        """Whether the run is over."""
-        return self.fraction_done(progress) >= 1.0 or (self.seconds is not None and seconds >= self.seconds)
+    def reached(self, progress: Progress, seconds: float) -> str | None:
+        """The limit that ends the run now, as its setting is called ("max_epochs"); None if none does."""
+        for name, limit in self.counts.items():
+            if progress.done(name) >= limit:
+                return f"max_{name}"
+        return "max_minutes" if self.seconds is not None and seconds >= self.seconds else None
 
     def check_schedule(self, factor: Callable[[int, float], float]) -> None:
         """Refuse a schedule that has to know where the run ends if only minutes are limited."""
@@ -101,3 +108,5 @@ class Stopwatch:
     def _wait_for_device(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+        elif self._device.type == "mps":
+            torch.mps.synchronize()

@@ -5,6 +5,7 @@ runs/digits-0001/
   metrics.jsonl   one object a log or evaluation line
   result.json     what came of it
   checkpoints/    for resuming
+  tensorboard/    if that was asked for
   model/          for using
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,15 +57,15 @@ def refuse_if_in_use(folder: Path) -> None:
         raise UserError(f"{folder}: is in use; go on with it by --resume, or give another --out")
 
 
-def find(out: str | Path | None, name: str) -> Path:
+def find(out: str | Path | None, name: str, *, holding: str = CONFIG) -> Path:
     """The folder to resume: `out`, or the newest numbered one of `name`. Raises UserError if there is none."""
     if out is None:
-        numbered = [one for one in _numbered(name) if (one / CONFIG).is_file()]
+        numbered = [one for one in _numbered(name) if (one / holding).is_file()]
         if not numbered:
             raise UserError(f"runs/: holds no run of {name!r} to resume; name its folder with --out")
         return max(numbered, key=_number)
-    if not (Path(out) / CONFIG).is_file():
-        raise UserError(f"{out}: holds no run to resume (no {CONFIG}); leave out --resume to begin one there")
+    if not (Path(out) / holding).is_file():
+        raise UserError(f"{out}: holds no run to resume (no {holding}); leave out --resume to begin one there")
     return Path(out)
 
 
@@ -92,6 +94,11 @@ def adopt_choices(config: Config, folder: Path) -> None:
                 for key, old, new in rows
             )
         )
+
+
+def discard(folder: Path) -> None:
+    """Take away a folder that `create` made, of a run that failed before its first update."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def begin(folder: Path, config: Config) -> None:

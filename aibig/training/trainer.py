@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,15 +12,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from aibig.errors import UserError
+from aibig.errors import Diverged, UserError
 from aibig.layers.shards import full
 from aibig.outcomes import Outcome
 from aibig.seeds import derive_seed
-from aibig.settings import Fraction, PositiveFloat, PositiveInt, checked
+from aibig.settings import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, checked
 from aibig.tasks.base import Batch, Context, Task
 from aibig.training import checkpoint, optimizer, schedule
 from aibig.training.average import WeightAverage
-from aibig.training.device import choose_device, move
+from aibig.training.callbacks import Callback
+from aibig.training.device import choose_device, move, peak_memory
 from aibig.training.distributed import (
     World,
     distribute,
@@ -30,24 +30,34 @@ from aibig.training.distributed import (
     whole_state,
 )
 from aibig.training.generators import generators_state, load_generators_state, seed_generators
-from aibig.training.gradients import GradientStep
+from aibig.training.gradients import GradientStep, norm_of
 from aibig.training.limits import Limits, Progress, Stopwatch
 from aibig.training.logbook import Logbook
 from aibig.training.precision import autocast, choose_precision, choose_threads
+from aibig.training.selection import Selection
 from aibig.training.signals import StopWish
 
 PARTS_OF_A_RUN = 20  # how often a run is evaluated and saved, where nothing else is said
 STEPS_BETWEEN = 1_000  # and where only its minutes are limited
+INTERRUPTED = "interrupted"
 SKIPPED_IN_A_ROW_MAX = 100  # GradScaler needs about 16 to find its scale; a run that skips more is lost
 
 
 @dataclass
 class Result:
-    """What came of a run. `metrics` are those of the model as it is left, on the test part."""
+    """What came of a run. `metrics` are those of the model as it is left, on the test part.
+
+    stopped_by: the limit that ended it, as its setting is called ("max_epochs", "patience"), or "interrupted".
+    """
 
     metrics: dict[str, float]
     progress: Progress
-    interrupted: bool = False
+    stopped_by: str
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user stopped it."""
+        return self.stopped_by == INTERRUPTED
 
 
 class Trainer:
@@ -55,9 +65,12 @@ class Trainer:
 
     max_steps (updates), max_epochs, max_samples, max_tokens, max_env_steps, max_minutes (of training): the first
     that is reached ends the run; schedules run over the counted ones.
+    best_metric: of the evaluation, selects the best model; None is the task's own. patience: the run ends after so
+    many evaluations in a row that bettered the best by no more than min_delta.
     eval_every, save_every, log_every: in updates. By default a run is evaluated and saved twenty times, or
     every 1,000 updates if only its minutes are limited; beside that it is saved at each best evaluation and every
-    `save_minutes`. keep_last: checkpoints kept beside the best.
+    `save_minutes`. keep_last: checkpoints kept beside the best. tensorboard: write its files into the run's folder.
+    callbacks: are told what happens (`aibig.training.callbacks`).
     device: "auto" is CUDA, then MPS, then the CPU. precision, threads: "auto" as `aibig.training.precision` says.
     accumulate: micro-batches of an update. clip_norm: the gradient's largest norm. ema_decay: evaluate and leave a
     moving average of the weights. parallel: what several ranks do with the model. deterministic: on CUDA too, only
@@ -67,7 +80,7 @@ class Trainer:
     """
 
     task: Task  # these four from the beginning of `fit`
-    progress: Progress
+    run_folder: Path | None
     stopwatch: Stopwatch
     logbook: Logbook
 
@@ -77,6 +90,7 @@ class Trainer:
         make_optimizer: optimizer.OptimizerMaker | None = None,
         learning_rate_factor: schedule.Schedule | None = None,
         seed: int = 0,
+        callbacks: Sequence[Callback] = (),
         *,
         max_steps: PositiveInt | None = None,
         max_epochs: PositiveFloat | None = None,
@@ -84,11 +98,15 @@ class Trainer:
         max_tokens: PositiveInt | None = None,
         max_env_steps: PositiveInt | None = None,
         max_minutes: PositiveFloat | None = None,
+        best_metric: str | None = None,
+        patience: PositiveInt | None = None,
+        min_delta: NonNegativeFloat = 0.0,
         eval_every: PositiveInt | None = None,
         save_every: PositiveInt | None = None,
         save_minutes: PositiveFloat = 5.0,
         log_every: PositiveInt = 50,
         keep_last: PositiveInt = 2,
+        tensorboard: bool = False,
         device: str = "auto",
         precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
         threads: PositiveInt | Literal["auto"] = "auto",
@@ -108,11 +126,14 @@ class Trainer:
         self.make_optimizer = make_optimizer or optimizer.adamw()
         self.learning_rate_factor = learning_rate_factor or schedule.constant()
         self.limits.check_schedule(self.learning_rate_factor)
+        self.selection = Selection(best_metric, patience, min_delta)
         self.eval_every, self.save_every, self.log_every = eval_every, save_every, log_every
         self.save_seconds, self.keep_last = save_minutes * 60, keep_last
         self.precision: str = precision
         self.threads: int | str = threads
         self.accumulate, self.clip_norm, self.ema_decay = accumulate, clip_norm, ema_decay
+        self.callbacks, self.tensorboard = list(callbacks), tensorboard
+        self.progress = Progress()
         self._at_last_log: tuple[dict[str, int], float] = {}, 0.0
         self._saved_step, self._saved_at = -1, time.monotonic()
         self._best_of: dict[int, int] = {}  # step of a checkpoint -> step of the best model by then
@@ -132,20 +153,25 @@ class Trainer:
         folder: where checkpoints/ and metrics.jsonl go; without it nothing is written. resume: go on from the
         newest whole checkpoint there, exactly. Ctrl-C and SIGTERM save, and end with `interrupted`.
 
-        Raises UserError if the task does not count what a limit limits, or its numbers stay not finite.
+        An error of the task's between two updates, in an evaluation say, or of a callback is saved before, so that
+        a resume goes on exactly there; in the middle of an update nothing is whole, and the last checkpoint counts.
+
+        Raises UserError if the task does not count what a limit limits or has not what selects the best, Diverged if
+        its numbers stay not finite.
         """
         with self._process_set_up_for(task):
             self._begin(task, folder, resume)
-            with self.logbook.open_until_here(), self._stop_wish.heard():
+            with self.logbook.open_until_here(), self._stop_wish.heard(), self._saved_if_it_fails():
+                self._follow_up()  # what an error has left to be done before the run was resumed
                 while not self._is_over():
+                    self._is_whole = False
                     self._update()
-                    if self.progress.step % self.log_every == 0:
-                        self._log()
-                    if self._is_due(self.eval_every):
-                        self._evaluate()
-                    if self._is_due(self.save_every) or self._saving_is_overdue():
-                        self._save()
-            return self._end()
+                    self.progress.owed = self._due()
+                    self._is_whole = True
+                    self._follow_up()
+            result = self._end()
+            self._tell("on_end", result)
+            return result
 
     def evaluate(self, task: Task, split: str) -> dict[str, float]:
         """The metrics of `task`'s model as it is, with this trainer's device, precision and threads."""
@@ -162,6 +188,10 @@ class Trainer:
     def weights(self, task: Task) -> dict[str, Tensor]:
         """The state of `task`'s model, whole on the main rank however it is sharded. Every rank must call it."""
         return whole_state(task.model)
+
+    def checkpoint_bytes(self) -> int:
+        """How many bytes this rank's part of a checkpoint of the run as it stands takes. Every rank must call it."""
+        return sum(checkpoint.size(content) for content in self._state().values())
 
     def _update(self) -> None:
         """One update: micro-batches, then a step. Nothing in here waits for the device."""
@@ -201,6 +231,23 @@ class Trainer:
             self._watch_skipped(1, 0 if taken else 1)
         self.logbook.advance()
 
+    def _due(self) -> list[str]:
+        """What is to be done between this update and the next, in this order."""
+        due = {
+            "log": self.progress.step % self.log_every == 0,
+            "evaluate": self._is_due(self.eval_every),
+            "save": self._is_due(self.save_every) or self._saving_is_overdue(),
+        }
+        return [what for what, is_due in due.items() if is_due]
+
+    def _follow_up(self) -> None:
+        """Do what is owed. Each strikes itself off when its work is done, before anyone else is told of it."""
+        for what in list(self.progress.owed):
+            {"log": self._log, "evaluate": self._evaluate, "save": self._save}[what]()
+
+    def _settle_up(self, what: str) -> None:
+        self.progress.owed = [one for one in self.progress.owed if one != what]
+
     def _log(self) -> None:
         skips = self.logbook.values("skipped")
         skipped = round(sum(skips))
@@ -219,29 +266,41 @@ class Trainer:
             f"{name}_per_second": (count - counts_before.get(name, 0)) / max(seconds - seconds_before, 1e-9)
             for name, count in self.progress.counts.items()
         }
-        learning_rate = self.optimizer.param_groups[0]["lr"]
-        line = {**self.progress.position(), **means, "skipped": skipped, "lr": learning_rate}
-        self.logbook.write({"kind": "train", **line, "seconds": seconds, **rates})
+        norm = norm_of([one.detach() for one in self.gradient_step.parameters]).item()
+        state = {"skipped": skipped, "parameter_norm": norm, "lr": self.optimizer.param_groups[0]["lr"]}
+        cost = {"seconds": seconds, **rates, **peak_memory(self.device)}
+        line = {"kind": "train", **self.progress.position(), **means, **state, **cost}
+        self.logbook.write(line)
         self.logbook.show({name: means[name] for name in ("loss", self.task.headline) if name in means} | rates)
+        self._settle_up("log")
+        self._tell("on_log", line)
 
     def _evaluate(self, saving: bool = True) -> None:
-        with self.stopwatch.paused(), self._averaged():
-            metrics = self.world.share(self.task.evaluate("validation"))  # all must find the same model best
+        metrics = self._validation_metrics()
+        self.progress.evaluated_step = self.progress.step
         if not metrics:
+            self._settle_up("evaluate")
             return
-        self.logbook.write({"kind": "validation", **self.progress.position(), **metrics})
-        score, best = metrics[self.task.headline], self.progress.best_score
-        better = score > (best if best is not None else -math.inf)
-        if not self.task.higher_is_better:
-            better = score < (best if best is not None else math.inf)  # NaN is never better
+        line = {"kind": "validation", **self.progress.position(), **metrics}
+        better = self.selection.judge(metrics, self.task.headline, self.task.lower_is_better, self.progress)
+        self.logbook.write(line)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self.logbook.note(f"step {self.progress.step}: validation {shown}{' (best)' if better else ''}")
+        self._settle_up("evaluate")
         if better:
-            self.progress.best_score, self.progress.best_step = score, self.progress.step
-            self._best_weights = None if saving and self._save() else self._copy_of_weights()
+            self._best_weights = None  # those of an earlier best do not belong into this checkpoint
+            if not (saving and self._save()):
+                self._best_weights = self._copy_of_weights()
+        self._tell("on_evaluation", line)
+
+    def _validation_metrics(self) -> dict[str, float]:
+        with self.stopwatch.paused(), self._averaged():
+            metrics: dict[str, float] = self.world.share(self.task.evaluate("validation"))
+        return metrics  # the main rank's, since all must find the same model best
 
     def _save(self) -> bool:
         """Write a checkpoint. If that fails, a full disk say, tell the user, keep the last one and go on."""
+        self._settle_up("save")
         if self.folder is None:
             return False
         if self._saved_step == self.progress.step and self._best_of.get(self._saved_step) == self.progress.best_step:
@@ -263,6 +322,7 @@ class Trainer:
             self._saved_step, self._saved_at = self.progress.step, time.monotonic()
             if self.world.is_main:
                 checkpoint.prune(self.folder, {*kept, *(self._best_of.get(one, one) for one in kept)})
+        self._tell("on_save", checkpoint.path_of(self.folder, self.progress.step))
         return True
 
     def _end(self) -> Result:
@@ -270,20 +330,52 @@ class Trainer:
 
         Saved before the last log line and evaluation: a run that is resumed with a longer limit never had them.
         """
-        interrupted = self.world.any(self._stop_wish.expressed) and not self._limit_is_reached()
+        asked_to = self.world.any(self._stop_wish.expressed)
+        by = self.world.share(self._limit_reached())
+        if by is None:  # another rank's clock may be ahead of the main one's
+            by = INTERRUPTED if asked_to else "max_minutes"
         self._save()
         if self.logbook.values("skipped"):
             self._log()
-        if not interrupted and not self._is_due(self.eval_every):
+        if by != INTERRUPTED and self.progress.evaluated_step != self.progress.step:
             self._evaluate(saving=False)
         self.progress.train_seconds = self.stopwatch.seconds()
         metrics: dict[str, float] = {}
-        if not interrupted:
+        if by != INTERRUPTED:
             self._take_best_weights()
             metrics = self.world.share(self.task.evaluate("test"))
-            self.logbook.write({"kind": "test", **self.progress.position(), **metrics})
+            line = {"kind": "test", **self.progress.position(), **metrics}
+            self.logbook.write(line)
+            self._tell("on_evaluation", line)
         self.logbook.flush()
-        return Result(metrics, self.progress, interrupted)
+        return Result(metrics, self.progress, by)
+
+    def _tell(self, moment: str, *facts: Any) -> None:
+        if self.world.is_main:
+            for one in self.callbacks:
+                getattr(one, moment)(*(dict(fact) if isinstance(fact, Mapping) else fact for fact in facts))
+
+    @contextmanager
+    def _saved_if_it_fails(self) -> Iterator[None]:
+        """If an error ends the run between two updates, save first: then nothing is lost. Say which is the case."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception:
+            if self.folder is not None and self.progress.step:
+                with suppress(Exception):  # the error that came first is the one to show
+                    if self._is_whole and self.world.size == 1:  # other ranks know nothing of it
+                        self._save()
+                saved = checkpoint.steps(self.folder)
+                last = f"the last checkpoint is of step {saved[-1]}; " if saved else "there is no checkpoint yet; "
+                if saved[-1:] == [self.progress.step]:
+                    last = "everything so far is saved; "
+                self.logbook.say(
+                    f"step {self.progress.step}: an error of what is trained, or of a callback, ends the run; {last}"
+                    "mend it and go on with --resume"
+                )
+            raise
 
     # ---------------------------------------------------------------- beginning and resuming
 
@@ -314,9 +406,13 @@ class Trainer:
             torch.use_deterministic_algorithms(deterministic)
 
     def _begin(self, task: Task, place: str | Path | None, resume: bool) -> None:
-        folder = None if place is None else Path(place)
+        self.run_folder = folder = None if place is None else Path(place)
         self.task = task
         self.check(task)
+        if self.tensorboard and folder is not None and self.world.is_main:
+            from aibig.training.tensorboard import TensorBoard
+
+            self.callbacks = [*(one for one in self.callbacks if not isinstance(one, TensorBoard)), TensorBoard()]
         self.folder = None if folder is None else folder / "checkpoints"
         self.average = None if self.ema_decay is None else WeightAverage(task.model, self.ema_decay)
         for module in self._modules().values():  # copies are made by now: shard them all alike
@@ -338,12 +434,15 @@ class Trainer:
         self._best_of, self._best_weights = {}, None
         self._saved_step, self._saved_at = -1, time.monotonic()
         self._skipped_in_a_row, self._fraction_before = 0, 0.0
-        self._stop_wish = StopWish()
+        self._stop_wish, self._is_whole = StopWish(), True
         seed_generators(derive_seed(self.context.seed, "training", self.world.rank))
         if resume:
             self._resume()
         self._at_last_log = dict(self.progress.counts), self.progress.train_seconds
         self.stopwatch = Stopwatch(self.device, self.progress.train_seconds)
+        if self.selection.needs_evaluation and not self.progress.step:  # rather now than after a twentieth of the run
+            self.selection.check(self._validation_metrics(), task.headline)
+        self._tell("on_begin", self)
         steps = self.limits.counts.get("steps")
         self.logbook.show_bar(self.progress.step, None if steps is None else int(steps))
 
@@ -411,11 +510,16 @@ class Trainer:
         return int(before * PARTS_OF_A_RUN) < int(now * PARTS_OF_A_RUN)
 
     def _is_over(self) -> bool:
+        known_to_all = self.limits.fraction_done(self.progress) >= 1.0 or self.selection.has_waited_enough(
+            self.progress
+        )
         if self.world.size > 1 and self.progress.step % self.log_every:
-            return self.limits.fraction_done(self.progress) >= 1.0  # the rest takes asking the other ranks
-        return self.world.any(self._limit_is_reached() or self._stop_wish.expressed)
+            return known_to_all  # the rest takes asking the other ranks
+        return known_to_all or self.world.any(self._limit_reached() is not None or self._stop_wish.expressed)
 
-    def _limit_is_reached(self) -> bool:
+    def _limit_reached(self) -> str | None:
+        if self.selection.has_waited_enough(self.progress):
+            return "patience"
         return self.limits.reached(self.progress, self.stopwatch.seconds())
 
     def _saving_is_overdue(self) -> bool:
@@ -429,7 +533,7 @@ class Trainer:
         self._skipped_in_a_row = self._skipped_in_a_row + skipped if skipped == updates else 0
         if self._skipped_in_a_row >= SKIPPED_IN_A_ROW_MAX:
             kept = "" if self.folder is None else f"; the checkpoints in {self.folder} are kept"
-            raise UserError(
+            raise Diverged(
                 f"step {self.progress.step}: {self._skipped_in_a_row} updates in a row had a loss or gradient that "
                 f"is not finite; lower optimizer.lr, set trainer.clip_norm or look at the data{kept}"
             )

@@ -28,13 +28,21 @@ MAY_IMPORT = {
     "metrics": [],
     "outcomes": ["metrics"],
     "inference": ["data", "envs", "layers", "models", "outcomes"],
-    "tasks": ["tasks.base", "inference", "data", "envs", "outcomes", "layers"],  # models: by the registry
+    "tasks": ["tasks.base", "inference", "data", "envs", "metrics", "outcomes", "layers"],  # models: by the registry
     "tasks.base": ["outcomes"],
     "pretrained": ["inference", "layers"],
     "training": ["layers"],
-    "training.trainer": ["layers", "outcomes", "training", "tasks.base"],
+    "training.callbacks": ["training.trainer"],  # for types only: what it is told of
+    "training.tensorboard": ["training.callbacks", "training.trainer"],
+    "training.trainer": ["layers", "outcomes", "training", "training.callbacks", "training.tensorboard", "tasks.base"],
     "report": ["metrics", "training", "inference"],
-    **{name: ["*"] for name in ("train", "evaluation", "cli", "__main__", "")},
+    **{
+        name: ["*"]
+        for name in (
+            *("train", "evaluation", "rehearsal", "dry_run", "learning_rate", "repeat"),
+            *("cli", "__main__", ""),
+        )
+    },
 }
 
 
