@@ -25,12 +25,14 @@ FINETUNE = "aibig.pretrained:finetune"
 LONGEST_NAME = 200  # characters; longer ones are texts
 DEFAULT_NAMES = {"optimizer": "adamw", "schedule": "constant"}
 
-# What a resumed run may set otherwise than it began: how long it goes on, how often it logs and saves, who reads.
+# What a resumed run may set otherwise than it began: how long it goes on, how often and where it logs and saves, who
+# reads.
 # Everything else decides the numbers, and a resume that changes it is refused.
 READERS = {"workers", "prefetch"}  # of the data
 MAY_CHANGE_AT_RESUME = {
     *("max_steps", "max_epochs", "max_samples", "max_tokens", "max_env_steps", "max_minutes"),
-    *("log_every", "save_every", "save_minutes", "keep_last"),
+    *("patience", "min_delta"),
+    *("log_every", "save_every", "save_minutes", "keep_last", "tensorboard"),
 }
 
 
@@ -91,7 +93,7 @@ class Config:
 
     def to_yaml(self) -> str:
         """The run as a file that runs again."""
-        return yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.plain(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
     def plain(self) -> dict[str, Any]:
         """The values as YAML reads them: lists instead of tuples."""
@@ -107,8 +109,10 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
     `configs/x.yaml:7: optimizer.learnrate: unknown setting; did you mean 'lr'?`.
     """
     if isinstance(source, Mapping):
-        values, name = {key: _from_python(inside) for key, inside in source.items()}, "run"
+        values = {key: _from_python(inside) for key, inside in source.items()}
+        name = _name_of(values)
         places = {f"{section}.{key}": "config" for section, inside in values.items() for key in _keys(inside)}
+        places |= dict.fromkeys(["", *values], "config")
     else:
         path = find_config(source)
         values, places = read_yaml(path)
@@ -188,14 +192,28 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-3 as a number, as YAML 1.2 does."""
+    """Safe YAML with the numbers of YAML 1.2: 1e-3 is one, 1:30 is a text (in 1.1 it is 90), 010 is ten (not 8)."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around a text that `_Loader` would take for a number."""
+
+
+INT, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+EXPONENT = re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag not in (INT, FLOAT)]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(INT, re.compile(r"^([-+]?\d[\d_]*|0x[0-9a-fA-F]+)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(FLOAT, EXPONENT, list("-+0123456789."))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    FLOAT,
+    re.compile(r"^([-+]?(\d[\d_]*\.\d*|\.\d+)|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
     list("-+0123456789."),
 )
+_Loader.add_constructor(INT, lambda loader, node: int(node.value, 16 if "x" in node.value else 10))
+_Dumper.add_implicit_resolver(FLOAT, EXPONENT, list("-+0123456789."))
 
 
 def _construct(node: yaml.Node, path: Path, key: str, places: dict[str, str]) -> Any:
@@ -324,6 +342,13 @@ def _in_order(config: Config, mistakes: list[tuple[str, str]]) -> list[tuple[str
         return not number.isdigit(), int(number) if number.isdigit() else 0
 
     return sorted(mistakes, key=line)
+
+
+def _name_of(sections: Mapping[str, Any]) -> str:
+    """What to call a run that no file describes: by its model, and its environment or data ("net-digits")."""
+    sources = [sections.get("model"), sections.get("env", sections.get("data"))]
+    names = [str(one["name"]) for one in sources if isinstance(one, Mapping) and "name" in one]
+    return re.sub(r"[^\w.-]+", "-", "-".join(names)).strip("-") or "run"  # "net-DataFrame-569-x-31"
 
 
 def _keys(section: Any) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aibig.config import find_config, load_config, parse_overrides, shipped_configs
+from aibig.config import Config, find_config, load_config, parse_overrides, read_yaml, shipped_configs
 from aibig.errors import UserError
 
 GOOD = """\
@@ -47,6 +47,38 @@ def test_defaults_are_filled_in_and_numbers_are_numbers(tmp_path: Path) -> None:
     assert config.values["trainer"]["max_steps"] == 1000
     assert config.values["schedule"] == {"name": "constant", "warmup_steps": 0}
     assert config.values["model"]["hidden"] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        *(("1:30", "1:30"), ("1:30.5", "1:30.5"), ("010", 10), ("-7", -7), ("1_000", 1000), ("0x1F", 31)),
+        *(
+            ("1e-3", 1e-3),
+            (".5", 0.5),
+            ("3.", 3.0),
+            ("-1.5e+3", -1500.0),
+            (".inf", float("inf")),
+            ("2024-05", "2024-05"),
+        ),
+        *(("'1e3'", "1e3"), ("'12'", "12"), ("1.2.3", "1.2.3"), ("true", True), ("null", None)),
+    ],
+)
+def test_a_value_is_read_as_it_looks_and_written_back_as_it_was(word: str, value: object, tmp_path: Path) -> None:
+    read = parse_overrides([f"a.b={word}"])["a.b"]
+    assert read == value and type(read) is type(value)
+    config = Config({"a": {"b": read}})
+    again, _ = read_yaml(write(tmp_path, config.to_yaml()))
+    assert again["a"]["b"] == value and type(again["a"]["b"]) is type(value)
+
+
+def test_a_run_from_a_mapping_is_named_by_model_and_data(tmp_path: Path) -> None:
+    config, _ = read_yaml(write(tmp_path, GOOD))
+    assert load_config(config).name == "net-digits"
+    with pytest.raises(UserError, match=r"^config: trainer.max_steps: must be"):
+        load_config({**config, "trainer": {"max_steps": "soon"}})
+    acting = {"model": {"name": "dqn"}, "task": {"name": "q_learning"}, "data": {"name": "replay"}}
+    assert load_config({**acting, "env": {"name": "CartPole-v1"}}).name == "dqn-CartPole-v1"
 
 
 def test_a_resolved_config_is_a_config(tmp_path: Path) -> None:
