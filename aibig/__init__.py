@@ -9,11 +9,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from aibig.config import Config, load_config
+    from aibig.dry_run import check
     from aibig.errors import UserError
     from aibig.evaluation import evaluate
     from aibig.inference.model_folder import load_model, save_model
     from aibig.inference.predictor import load_predictor
     from aibig.pretrained import finetune
+    from aibig.learning_rate import find_lr
     from aibig.registry import (
         Entry,
         create_model,
@@ -23,32 +25,41 @@ if TYPE_CHECKING:
         register_model,
         register_task,
     )
+    from aibig.repeat import train_seeds
     from aibig.train import train
+    from aibig.training.callbacks import Callback
     from aibig.training.trainer import Trainer
 
 _HOMES = {
     "aibig.config": ("Config", "load_config"),
+    "aibig.dry_run": ("check",),
     "aibig.errors": ("UserError",),
     "aibig.evaluation": ("evaluate",),
     "aibig.inference.model_folder": ("load_model", "save_model"),
     "aibig.inference.predictor": ("load_predictor",),
     "aibig.pretrained": ("finetune",),
+    "aibig.learning_rate": ("find_lr",),
     "aibig.registry": (
         *("Entry", "create_model", "list_models"),
         *("register_dataset", "register_environment", "register_model", "register_task"),
     ),
+    "aibig.repeat": ("train_seeds",),
+    "aibig.training.callbacks": ("Callback",),
     "aibig.training.trainer": ("Trainer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Callback",
     "Config",
     "Entry",
     "Trainer",
     "UserError",
+    "check",
     "create_model",
     "evaluate",
     "finetune",
+    "find_lr",
     "list_models",
     "load_config",
     "load_model",
@@ -59,6 +70,7 @@ __all__ = [
     "register_task",
     "save_model",
     "train",
+    "train_seeds",
 ]
 
 

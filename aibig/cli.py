@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from aibig.config import parse_overrides
 from aibig.errors import UserError
 from aibig.registry import list_models as all_models
 from aibig.registry import models
-from aibig.train import add_arguments, guarded, parse, run
+from aibig.train import add_arguments, guarded, parse, run, say
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -21,7 +23,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="aibig", description="Train and use models: nets, DQN, language models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, add in COMMANDS.items():
-        add(commands.add_parser(name, help=add.__doc__, description=add.__doc__))
+        example = f"example: aibig {name} {EXAMPLES[name]}" if name in EXAMPLES else None
+        add(commands.add_parser(name, help=add.__doc__, description=add.__doc__, epilog=example))
     chosen = parse(parser, words)
     try:
         code = guarded(chosen.run, chosen)
@@ -38,6 +41,31 @@ def train(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
+def find_lr(parser: argparse.ArgumentParser) -> None:
+    """find a learning rate: train a little while it rises, and see where the loss falls fastest"""
+
+    def run(chosen: argparse.Namespace) -> int:
+        from aibig.learning_rate import find_lr as find
+
+        settings = {"low": chosen.low, "high": chosen.high, "steps": chosen.steps, "picture": chosen.out}
+        found = find(chosen.config, parse_overrides(chosen.overrides), **settings)
+        if chosen.json:
+            say(json.dumps(dataclasses.asdict(found)))
+        else:
+            begin = "none" if found.suggestion is None else f"optimizer.lr={found.suggestion:g}"
+            say(f"suggestion: {begin}; {found.note}" + (f"; picture: {chosen.out}" if chosen.out else ""))
+        return 0
+
+    parser.add_argument("--config", metavar="FILE", required=True, help="a YAML file, or a shipped config's name")
+    parser.add_argument("--low", type=float, default=1e-6, help="the first rate (1e-6)")
+    parser.add_argument("--high", type=float, default=1.0, help="the last rate (1)")
+    parser.add_argument("--steps", type=positive, default=100, help="updates from one to the other (100)")
+    parser.add_argument("--out", metavar="PICTURE", help="draw loss over rate into a .svg or .png file")
+    parser.add_argument("--json", action="store_true", help="one JSON object, with every rate and loss")
+    parser.add_argument("overrides", nargs="*", metavar="section.setting=value", help="settings that go first")
+    parser.set_defaults(run=run)
+
+
 def list_models(parser: argparse.ArgumentParser) -> None:
     """list the models by name"""
 
@@ -45,6 +73,10 @@ def list_models(parser: argparse.ArgumentParser) -> None:
         names = all_models(chosen.pattern, family=chosen.family)
         if not names:
             models.entry(chosen.pattern)  # no pattern that matches: say what is near
+        if chosen.json:
+            rows = [models.entry(name) for name in names]
+            print(json.dumps([{"name": one.name, "family": one.family, "summary": one.summary} for one in rows]))
+            return 0
         width = max(len(name) for name in names)
         for name in names:
             entry = models.entry(name)
@@ -55,6 +87,7 @@ def list_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pattern", nargs="?", default="*", help="with * and ?, for example 'l*'")
     parser.add_argument("--family", help="nets, dqn or language")
     parser.add_argument("--parameters", action="store_true", help="count parameters at default settings")
+    parser.add_argument("--json", action="store_true", help="a JSON list of name, family and summary")
     parser.set_defaults(run=run)
 
 
@@ -157,11 +190,22 @@ def play(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "train": train,
+    "find-lr": find_lr,
     "models": list_models,
     "evaluate": evaluate,
     "predict": predict,
     "generate": generate,
     "play": play,
+}
+
+EXAMPLES = {
+    "train": "--config nets/digits optimizer.lr=3e-3 --seeds 5",
+    "find-lr": "--config nets/digits --out lr.svg",
+    "models": "'l*' --parameters",
+    "evaluate": "runs/digits-0001 --split validation",
+    "predict": "runs/digits-0001 table.csv",
+    "generate": 'runs/python_docs_lstm-0001 --prompt "The import statement" --temperature 0.8',
+    "play": "runs/cartpole-0001 --episodes 5 --render human",
 }
 
 

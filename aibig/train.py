@@ -1,15 +1,17 @@
 """The command that trains: config -> task -> Trainer.fit -> a folder.
 
-python -m aibig.train --config FILE [--out DIR] [--resume] [section.setting=value ...]
+python -m aibig.train --config FILE [--out DIR] [--resume] [--seeds N] [--check] [--json] [section.setting=value ...]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,9 @@ from aibig.registry import SECTIONS
 from aibig.settings import load
 
 if TYPE_CHECKING:
+    from aibig.repeat import Repeated
     from aibig.tasks.base import Task
+    from aibig.training.callbacks import Callback
     from aibig.training.run_folder import Run
     from aibig.training.trainer import Result, Trainer
 
@@ -30,12 +34,14 @@ def train(
     *,
     out: str | Path | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train what `config` describes and return the run, with `path` and `result`.
 
     config: a file, a shipped config's name ("nets/digits") or a mapping of sections. overrides: dotted keys,
     `{"optimizer.lr": 3e-3}`. out: a new folder, by default the next number under runs/. resume: go on with the run
-    in `out`, by default the newest one of this config; only limits, logging and saving may be changed.
+    in `out`, by default the newest one of this config; only limits, logging and saving may be changed. callbacks: see
+    `aibig.Callback`.
 
     In a mapping, an object may stand in place of a name, beside the settings that it takes:
     {"data": {"name": OBJECT, ...}}: a pandas DataFrame (target="column"), a pair (X, y) of arrays, tensors or lists,
@@ -44,7 +50,8 @@ def train(
     {"model": {"name": OBJECT}}: a model that `aibig.create_model` made.
     The run's config.yaml only describes it, so that a resume needs the object again.
 
-    Raises UserError for whatever is wrong with what was asked, before anything is written.
+    Raises UserError for whatever is wrong with what was asked. A run that fails before its first update leaves no
+    folder behind.
     """
     checked = load_config(config, overrides)
     from aibig.training import run_folder
@@ -58,7 +65,7 @@ def train(
         checked.weights_follow = run_folder.has_checkpoint(folder)
     elif out is not None and is_main_rank():
         run_folder.refuse_if_in_use(Path(out))
-    trainer, task = build(checked)
+    trainer, task = build(checked, callbacks)
     if trainer.world.is_main:
         for line in getattr(task.model, "adapted", []):  # what of pretrained weights was taken
             print(line, file=sys.stderr)
@@ -70,7 +77,8 @@ def train(
             folder = run_folder.create(out, checked.name)
         run_folder.begin(folder, checked)
     folder = trainer.world.share(folder)
-    result = trainer.fit(task, folder, resume=resume)
+    with _no_trace_of_a_false_start(trainer, folder, resume):
+        result = trainer.fit(task, folder, resume=resume)
     if result.interrupted:
         return run_folder.Run(folder)
     weights = trainer.weights(task)
@@ -86,7 +94,19 @@ def train(
     return run_folder.Run(folder, run_folder.read_result(folder))
 
 
-def build(config: Config) -> tuple[Trainer, Task]:
+@contextmanager
+def _no_trace_of_a_false_start(trainer: Trainer, folder: Path, resume: bool) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if not resume and not trainer.progress.step and trainer.world.is_main:
+            from aibig.training import run_folder
+
+            run_folder.discard(folder)
+        raise
+
+
+def build(config: Config, callbacks: Sequence[Callback] = ()) -> tuple[Trainer, Task]:
     """The trainer and the task that a checked config describes, before anything is trained or written."""
     from aibig.training.trainer import Trainer
 
@@ -95,6 +115,7 @@ def build(config: Config) -> tuple[Trainer, Task]:
             config.create("optimizer"),
             config.create("schedule"),
             config.values["seed"],
+            callbacks,
             **config.section("trainer"),
         )
     with config.blaming("task"):
@@ -126,6 +147,7 @@ def export(task: Task, trainer: Trainer, result: Result, weights: dict[str, Any]
             **progress.counts,
             "skipped_steps": progress.skipped,
             "best_step": progress.best_step,
+            "stopped_by": result.stopped_by,
             "train_seconds": progress.train_seconds,
             "throughput": {"value": count / max(progress.train_seconds, 1e-9), "unit": f"{unit}/s"},
             "parameters": sum(one.numel() for one in task.model.parameters()),
@@ -137,7 +159,11 @@ def export(task: Task, trainer: Trainer, result: Result, weights: dict[str, Any]
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, 2 for a mistake of the user's, 130 if interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m aibig.train", description="Train a model from a config file.")
+    parser = argparse.ArgumentParser(
+        prog="python -m aibig.train",
+        description="Train a model from a config file.",
+        epilog="example: python -m aibig.train --config nets/digits optimizer.lr=3e-3 --seeds 5",
+    )
     add_arguments(parser)
     return guarded(run, parse(parser, words))
 
@@ -171,16 +197,26 @@ def guarded(command: Callable[[argparse.Namespace], int], chosen: argparse.Names
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.epilog = "example: --config nets/digits optimizer.lr=3e-3 model.hidden=256"
     parser.add_argument("--config", metavar="FILE", help="a YAML file, or a shipped config's name (nets/digits)")
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default: the next number under runs/)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or the newest one")
+    parser.add_argument("--seeds", type=int, metavar="N", help="train with N seeds; print their mean and spread")
+    parser.add_argument("--check", action="store_true", help="only try it: estimate time, memory and disk")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("overrides", nargs="*", metavar="section.setting=value", help="settings that go first")
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Train what the arguments say. Returns the exit code."""
-    source = chosen.config
+    source, seeds, overrides = chosen.config, chosen.seeds, parse_overrides(chosen.overrides)
+    if chosen.check and (chosen.resume or chosen.out or seeds):
+        raise UserError("command line: --check trains and writes nothing; leave out --resume, --out and --seeds")
+    if chosen.resume and chosen.out:
+        from aibig.repeat import begun_with
+
+        before = begun_with(chosen.out)
+        if before is not None:
+            source, seeds = source or before[0], seeds or before[1]
     if source is None:
         if not (chosen.resume and chosen.out):
             wanted = "--resume needs --out DIR or --config FILE" if chosen.resume else "--config FILE is missing"
@@ -188,29 +224,76 @@ def run(chosen: argparse.Namespace) -> int:
         source = Path(chosen.out) / "config.yaml"
         if not source.is_file():
             raise UserError(f"{chosen.out}: holds no run to resume (no config.yaml)")
-    return report(train(source, parse_overrides(chosen.overrides), out=chosen.out, resume=chosen.resume))
+    if chosen.check:
+        from aibig.dry_run import check, in_lines
 
-
-def report(run: Run) -> int:
-    """Say what came of a run, on standard output, once however many ranks it had. Returns the exit code."""
-    if not is_main_rank():
+        found = check(source, overrides)
+        say(json.dumps(found) if chosen.json else in_lines(found))
         return 0
+    if seeds is not None:
+        from aibig.repeat import train_seeds
+
+        told = (lambda line: None) if chosen.json else say
+        settings: dict[str, Any] = {"seeds": seeds, "out": chosen.out, "resume": chosen.resume, "report": told}
+        return report_seeds(train_seeds(source, overrides, **settings), chosen.json)
+    return report(train(source, overrides, out=chosen.out, resume=chosen.resume), chosen.json)
+
+
+def report(run: Run, as_json: bool = False) -> int:
+    """Say what came of a run. Returns the exit code."""
     if run.result is None:
-        again = f"python -m aibig.train --resume --out {run.path}"
-        print(f"interrupted; everything so far is kept; go on with: {again}")
-        return 130
+        return report_interrupted(run.path, as_json)
     result = run.result
-    shown = {name: "not finite" if value is None else f"{value:.4g}" for name, value in result["metrics"].items()}
-    metrics = ", ".join(f"{name} {value}" for name, value in shown.items()) or "none"
-    throughput = f"{result['throughput']['value']:,.0f} {result['throughput']['unit']}"
-    print(f"test: {metrics}")
-    if None in result["metrics"].values():
-        print(
-            "the model diverged: its outputs are not finite; lower optimizer.lr or set trainer.clip_norm",
-            file=sys.stderr,
-        )
-    print(f"{result['steps']:,} steps in {result['train_seconds']:.1f} s of training ({throughput}); run: {run.path}")
-    return 2 if None in result["metrics"].values() else 0
+    if as_json:
+        say(json.dumps({"path": str(run.path), **result}))
+    else:
+        throughput = f"{result['throughput']['value']:,.0f} {result['throughput']['unit']}"
+        done = f"{result['steps']:,} steps in {result['train_seconds']:.1f} s of training ({throughput})"
+        say(f"test: {in_words(result['metrics'])}")
+        say(f"{done}, ended by {result.get('stopped_by', 'its limit')}; run: {run.path}")
+    if None not in result["metrics"].values():
+        return 0
+    if is_main_rank():
+        words = "the model diverged: its outputs are not finite; lower optimizer.lr or set trainer.clip_norm"
+        print(words, file=sys.stderr)
+    return 2
+
+
+def report_seeds(runs: Repeated, as_json: bool = False) -> int:
+    """Say what came of runs with several seeds. Returns the exit code: 2 if none ended well."""
+    if not runs.is_complete:
+        return report_interrupted(runs.path, as_json)
+    if as_json:
+        say(json.dumps({"path": str(runs.path), **runs.to_dict()}))
+    else:
+        for name, of in runs.metrics.items():
+            spread = "" if of["standard_deviation"] is None else f" +- {of['standard_deviation']:.2g}"
+            say(f"{name:14} {of['mean']:.4g}{spread}  ({of['lowest']:.4g} to {of['highest']:.4g})")
+        lost = f"; diverged: {', '.join(map(str, runs.diverged))}" if runs.diverged else ""
+        say(f"mean +- standard deviation of {len(runs.values)} seeds{lost}; runs: {runs.path}")
+    return 0 if runs.values else 2
+
+
+def report_interrupted(folder: Path, as_json: bool) -> int:
+    """Say how to go on with what the user stopped. Returns the exit code."""
+    if as_json:
+        say(json.dumps({"path": str(folder), "stopped_by": "interrupted"}))
+    else:
+        again = f"python -m aibig.train --resume --out {folder}"
+        say(f"interrupted; everything so far is kept; go on with: {again}")
+    return 130
+
+
+def in_words(metrics: Mapping[str, float | None]) -> str:
+    """Metrics in a line."""
+    shown = {name: "not finite" if value is None else f"{value:.4g}" for name, value in metrics.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items()) or "none"
+
+
+def say(text: str) -> None:
+    """Print on standard output, once however many ranks there are."""
+    if is_main_rank():
+        print(text, flush=True)
 
 
 def is_main_rank() -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +110,29 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert code == 2 and out == "" and complaint in err
     assert len(err.splitlines()) == 1
     assert [one.name for one in tmp_path.iterdir()] == ["mismatched.yaml"], "a refused command wrote something"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_shows_an_example_that_it_understands(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert f"example: aibig {command} {cli.EXAMPLES[command].split()[0]}" in capsys.readouterr().out
+    chosen: list[argparse.Namespace] = []
+    monkeypatch.setattr(cli, "guarded", lambda command, arguments: chosen.append(arguments) or 0)
+    assert cli.main([command, *shlex.split(cli.EXAMPLES[command])]) == 0 and chosen[0].command == command
+
+
+def test_results_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "train", "--config", "nets/digits", "trainer.max_epochs=1", "--json")
+    result = json.loads(out)
+    assert code == 0 and result.pop("path") == "runs/digits-0001" and result["stopped_by"] == "max_epochs"
+    assert result == json.loads(Path("runs/digits-0001/result.json").read_text())
+    code, out, _ = run(capsys, "models", "--json")
+    assert code == 0 and [one["name"] for one in json.loads(out)] == aibig.list_models()
+    code, out, err = run(capsys, "train", "--config", "nets/digits", "--check", "--seeds", "2")
+    assert code == 2 and "--check trains and writes nothing" in err
 
 
 def test_overrides_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
