@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from aibig.comparison import compare
     from aibig.config import Config, load_config
     from aibig.dry_run import check
     from aibig.errors import UserError
     from aibig.evaluation import evaluate
     from aibig.inference.model_folder import load_model, save_model
     from aibig.inference.predictor import load_predictor
-    from aibig.pretrained import finetune
     from aibig.learning_rate import find_lr
+    from aibig.pretrained import finetune
     from aibig.registry import (
         Entry,
         create_model,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from aibig.training.trainer import Trainer
 
 _HOMES = {
+    "aibig.comparison": ("compare",),
     "aibig.config": ("Config", "load_config"),
     "aibig.dry_run": ("check",),
     "aibig.errors": ("UserError",),
@@ -56,10 +58,11 @@ __all__ = [
     "Trainer",
     "UserError",
     "check",
+    "compare",
     "create_model",
     "evaluate",
-    "finetune",
     "find_lr",
+    "finetune",
     "list_models",
     "load_config",
     "load_model",

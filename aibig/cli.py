@@ -6,9 +6,10 @@ import argparse
 import csv
 import dataclasses
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aibig.config import parse_overrides
@@ -92,17 +93,59 @@ def list_models(parser: argparse.ArgumentParser) -> None:
 
 
 def evaluate(parser: argparse.ArgumentParser) -> None:
-    """measure a run's model again, on a part of its data"""
+    """measure a run's model, on a part of its data or on others, and write its page"""
 
     def run(chosen: argparse.Namespace) -> int:
         from aibig.evaluation import evaluate as measure
 
-        show(measure(chosen.path, split=chosen.split), chosen.json)
+        found = measure(
+            chosen.path, chosen.data, split=chosen.split, bootstrap=chosen.bootstrap, report=page_wanted(chosen)
+        )
+        page = None if found.report is None else str(found.report)
+        if chosen.json:
+            rest = {"intervals": found.intervals, "per_class": found.per_class, "note": found.note}
+            print(
+                json.dumps({"metrics": finite(found), **{key: one for key, one in rest.items() if one}, "report": page})
+            )
+            return 0
+        if found.note:
+            print(found.note)
+        head = ["metric", "value", *(["95 % interval"] if found.intervals else [])]
+        show_table(head, [[name, value, *interval(found.intervals.get(name))] for name, value in found.items()])
+        show_table(["class", "precision", "recall", "f1", "rows"], [list(row.values()) for row in found.per_class])
+        if page is not None:
+            print(f"page: {page}")
         return 0
 
-    parser.add_argument("path", metavar="RUN", help="a run's folder")
-    parser.add_argument("--split", default="test", choices=["validation", "test"])
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.epilog = "example: aibig evaluate runs/digits-0001 --bootstrap"
+    parser.add_argument("path", metavar="RUN", help="a run's folder; with DATA also a model's folder")
+    parser.add_argument("data", metavar="DATA", nargs="?", help="a file or folder to measure on instead of the run's")
+    parser.add_argument("--split", default="test", choices=["validation", "test"], help="which part of the run's data")
+    parser.add_argument("--bootstrap", action="store_true", help="95 %% intervals, from 1,000 resamples")
+    add_page_arguments(parser, "report.html in RUN")
+    parser.set_defaults(run=run)
+
+
+def compare(parser: argparse.ArgumentParser) -> None:
+    """set runs side by side, also such that have not ended, and write a page of their curves"""
+
+    def run(chosen: argparse.Namespace) -> int:
+        from aibig.comparison import compare as confront
+
+        found = confront(*chosen.paths, report=page_wanted(chosen))
+        page = None if found.report is None else str(found.report)
+        if chosen.json:
+            print(json.dumps({"runs": found.runs, "report": page}))
+            return 0
+        for title, rows in found.tables().items():
+            show_table([title, *(one["name"] for one in found.runs)], rows)
+        if page is not None:
+            print(f"page: {page}")
+        return 0
+
+    parser.epilog = "example: aibig compare runs/digits-0001 runs/digits-0002"
+    parser.add_argument("paths", metavar="RUN", nargs="+", help="runs' folders")
+    add_page_arguments(parser, "compare.html")
     parser.set_defaults(run=run)
 
 
@@ -193,6 +236,7 @@ COMMANDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "find-lr": find_lr,
     "models": list_models,
     "evaluate": evaluate,
+    "compare": compare,
     "predict": predict,
     "generate": generate,
     "play": play,
@@ -231,6 +275,47 @@ def show_rows(rows: Iterator[dict[str, Any]], as_json: bool) -> None:
     writer.writerow(first)
     writer.writerow(first.values())
     writer.writerows(row.values() for row in rows)
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows under their header, each column as wide as it must be, and a blank line; nothing without rows."""
+    if not rows:
+        return
+    cells = [header, *([cell_text(one) for one in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        print("  ".join(f"{one:{width}}" for one, width in zip(row, widths, strict=True)).rstrip())
+    print()
+
+
+def cell_text(value: Any) -> str:
+    """A value in a table of the terminal: six digits of a number, nothing for None."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else f"{value:,}" if type(value) is int else str(value)
+
+
+def interval(ends: tuple[float, float] | None) -> list[str]:
+    """The cell of an interval; none where there is none."""
+    return [] if ends is None else [f"{ends[0]:.6g} to {ends[1]:.6g}"]
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON has them: null for what is not finite."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def add_page_arguments(parser: argparse.ArgumentParser, default: str) -> None:
+    """The options of a command that writes a page."""
+    pages = parser.add_mutually_exclusive_group()
+    pages.add_argument("--report", metavar="FILE", help=f"where the page goes (default: {default})")
+    pages.add_argument("--no-report", action="store_true", help="write no page")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def page_wanted(chosen: argparse.Namespace) -> bool | str:
+    """What `report` is to be by these options."""
+    return chosen.report or not chosen.no_report
 
 
 def parameter_count(name: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from aibig.errors import UserError
 
 class Outcome(ABC):
     """Things that were judged one by one (rows, windows, episodes), in arrays whose first axis counts them."""
+
+    unit: ClassVar[str] = "rows"  # what these are
 
     @abstractmethod
     def metrics(self) -> dict[str, float]:
@@ -68,12 +70,15 @@ class Values(Outcome):
 class Tokens(Outcome):
     """The summed loss (W,) of each window's tokens in nats, how many tokens (W,) and UTF-8 bytes (W,) those are.
 
-    bytes: None where the tokens do not say all of the text, as words do not.
+    bytes: None where the tokens do not say all of the text, as words do not. opening: how the text begins.
     """
+
+    unit: ClassVar[str] = "windows"
 
     losses: NDArray[np.floating]
     tokens: NDArray[np.integer]
     bytes: NDArray[np.integer] | None = None
+    opening: str = ""
 
     def metrics(self) -> dict[str, float]:
         """As `language_metrics` says."""
@@ -84,6 +89,8 @@ class Tokens(Outcome):
 @dataclass
 class Returns(Outcome):
     """The return (E,) and length in env steps (E,) of each episode."""
+
+    unit: ClassVar[str] = "episodes"
 
     returns: NDArray[np.floating]
     lengths: NDArray[np.integer]

@@ -133,6 +133,7 @@ def build(config: Config, callbacks: Sequence[Callback] = ()) -> tuple[Trainer, 
 def export(task: Task, trainer: Trainer, result: Result, weights: dict[str, Any], folder: Path) -> None:
     """Write the model, alone fit for use, and then result.json, the sign that the run is complete."""
     from aibig.inference.model_folder import save_model
+    from aibig.training.environment import environment
     from aibig.training.logbook import plain_number
     from aibig.training.run_folder import write_result
 
@@ -153,6 +154,7 @@ def export(task: Task, trainer: Trainer, result: Result, weights: dict[str, Any]
             "parameters": sum(one.numel() for one in task.model.parameters()),
             "device": str(trainer.device),
             "precision": trainer.precision,
+            "environment": environment(trainer.device),
         },
     )
 

@@ -47,7 +47,9 @@ def test_a_run_from_file_to_prediction(capsys: pytest.CaptureFixture[str], tmp_p
     assert result["throughput"]["unit"] == "samples/s" and result["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
 
     code, out, _ = run(capsys, "evaluate", str(folder), "--json")
-    assert code == 0 and json.loads(out) == pytest.approx(result["metrics"])
+    found = json.loads(out)
+    assert code == 0 and found["metrics"] == pytest.approx(result["metrics"])
+    assert len(found["per_class"]) == 10 and (folder / "report.html").samefile(found["report"])
     Path("x.csv").write_text(",".join(["1"] * 64))
     code, out, _ = run(capsys, "predict", str(folder / "model"), "x.csv")
     assert code == 0 and out.splitlines()[0] == "label,0,1,2,3,4,5,6,7,8,9" and len(out.splitlines()) == 2
@@ -81,6 +83,41 @@ def test_an_agent_plays(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 2 and "use: aibig play run" in err
 
 
+def test_a_run_is_measured_with_intervals_and_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (1, 2):
+        aibig.train(NETS, {"seed": number, "trainer.max_steps": 20}, out=f"run{number}")
+    code, out, err = run(capsys, "evaluate", "run1", "--bootstrap", "--split", "validation")
+    table, by_class, page, _ = out.split("\n\n")[0], out.split("\n\n")[1], *out.split("\n\n")[2].split("\n")
+    assert (code, err, page) == (0, "", "page: run1/report-validation.html") and Path(page[6:]).is_file()
+    assert table.splitlines()[0].split() == ["metric", "value", "95", "%", "interval"]
+    name, value, low, _, high = table.splitlines()[1].split()
+    assert name == "accuracy" and float(low) <= float(value) <= float(high)
+    assert len(by_class.splitlines()) == 11
+    assert run(capsys, "evaluate", "run2", "--no-report")[0] == 0 and not Path("run2/report.html").exists()
+    assert run(capsys, "evaluate", "run2", "--report", "mine.html")[1].endswith("page: mine.html\n")
+
+    code, out, _ = run(capsys, "compare", "run1", "run2")
+    assert code == 0 and out.splitlines()[:2] == ["setting  run1  run2", "seed     1     2"]
+    assert out.endswith("page: compare.html\n")
+    found = json.loads(run(capsys, "compare", "run1", "run2", "--json", "--no-report")[1])
+    assert [one["settings"] for one in found["runs"]] == [{"seed": 1}, {"seed": 2}] and found["report"] is None
+
+    code, out, err = run(capsys, "evaluate", "run1", "nothing.csv")
+    assert (code, out, err) == (2, "", "nothing.csv: no such file or folder to measure on\n")
+    code, out, err = run(capsys, "evaluate", "run1", "--report", "no/such/folder.html")
+    assert code == 2 and err.startswith("no/such/folder.html: the page can't be written") and err.count("\n") == 1
+    aibig.train({**NETS, "data": {"name": "digits", "test_fraction": 0.0}}, {"trainer.max_steps": 2}, out="untested")
+    code, out, err = run(capsys, "evaluate", "untested")
+    assert code == 2 and err.startswith("untested: the run has no test part") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--help"])
+    assert end.value.code == 0 and f"example: aibig {command} runs/" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -97,6 +134,8 @@ def test_an_agent_plays(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--config", "dqn/cartpole", "trainer.max_epochs=3"], "this task has no epochs to count"),
         (["train", "--config", "mismatched.yaml"], "has classes for targets; use the task 'classification'"),
         (["evaluate", "nowhere"], "nowhere: holds no run"),
+        (["evaluate", "nowhere", "mismatched.yaml"], "nowhere: holds no model"),
+        (["compare", "nowhere"], "nowhere: holds no run"),
         (["predict", "nowhere", "x.csv"], "nowhere: holds no model"),
         (["generate", "nowhere", "--prompt", "x"], "nowhere: holds no model"),
         (["play", "nowhere"], "nowhere: holds no model"),

@@ -60,6 +60,8 @@ def test_calibration_error_by_hand() -> None:
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [1.0, 0.0]])
     found = metrics.calibration_error(probabilities, np.array([0, 1, 1, 0]))  # bins: two of 0.9, one of 0.6, one of 1
     assert found == pytest.approx((abs(1.8 - 1) + abs(0.6 - 1) + 0) / 4)
+    border = np.array([[0.4, 0.6], [0.38, 0.62]])  # 0.6 is the end of the bin below, since 15 * 0.6 = 9
+    assert metrics.calibration_error(border, np.array([0, 1])) == pytest.approx((0.6 + 0.38) / 2)
 
 
 def test_a_class_that_never_comes_is_left_out_of_the_means() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,8 +73,9 @@ def test_one_row_has_no_interval() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_task_says_what_it_saw(family: str) -> None:
-    trainer, task = build(load_config(FAMILIES[family]))
+def test_every_task_says_what_it_saw(family: str, tiny_text: Path) -> None:
+    text = {"data.name": "text", "data.path": tiny_text} if family in ("lstm", "transformer") else {}
+    trainer, task = build(load_config(FAMILIES[family], text))
     for split in ("validation", "test"):
         outcome = trainer.outcome(task, split)
         assert isinstance(outcome, Outcome)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
@@ -15,6 +17,18 @@ from aibig.inference.model_folder import inference_device
 from aibig.inference.modes import evaluating
 from aibig.inference.policy import greedy_actions
 from aibig.registry import environments
+
+FRAMES_AT_MOST = 400
+
+
+@dataclass
+class Film:
+    """An episode to look at: frames (height, width, 3), how long it takes by its environment's clock, what came."""
+
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    seconds: float = 0.0
+    total: float = 0.0  # the return
+    length: int = 0  # in env steps
 
 
 class Player:
@@ -51,3 +65,44 @@ class Player:
                 )
         except gymnasium.error.DependencyNotInstalled as error:
             raise UserError(f"render {render!r} needs a package that is not installed: {error}") from None
+
+    def film(self, *, seed: int = 0) -> Film:
+        """A greedy episode as its environment draws it.
+
+        Raises UserError if the environment draws nothing, or a package that drawing takes is missing.
+        """
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would greet on standard output
+        pool = environments.create(self.env["name"], **{**self.env["settings"], "count": 1, "render_mode": "rgb_array"})
+        env, film, every = pool.envs[0], Film(), 1
+        try:
+            observation, _ = env.reset(seed=seed)
+            film.frames.append(draw(env))
+            ended = False
+            with evaluating(self.model):
+                while not ended:
+                    seen = np.asarray(observation, np.float32)[None]
+                    action = int(greedy_actions(self.model, seen, self.device)[0])
+                    observation, reward, terminated, truncated, _ = env.step(action)
+                    film.total, film.length = film.total + float(reward), film.length + 1
+                    ended = terminated or truncated
+                    if film.length % every == 0 or ended:
+                        film.frames.append(draw(env))
+                    if (
+                        len(film.frames) > FRAMES_AT_MOST and not ended
+                    ):  # of a long episode, each second, fourth, eighth
+                        del film.frames[1::2]
+                        every *= 2
+            film.seconds = film.length / env.metadata.get("render_fps", 30)
+        except gymnasium.error.Error as error:
+            raise UserError(f"the environment can't be drawn: {error}") from None
+        finally:
+            env.close()
+        return film
+
+
+def draw(env: gymnasium.Env[Any, Any]) -> NDArray[np.uint8]:
+    """The environment now, (height, width, 3). Raises UserError if it gives no picture."""
+    picture: Any = env.render()
+    if not isinstance(picture, np.ndarray) or picture.ndim != 3:
+        raise UserError("the environment draws no pictures (render_mode rgb_array)")
+    return picture.astype(np.uint8)

@@ -17,6 +17,7 @@ from aibig.data.tokenizer import Tokenizer
 from aibig.outcomes import Tokens
 
 TOKENS_AT_ONCE = 16_384
+OPENING_TOKENS = 400
 
 
 def read_through(
@@ -42,6 +43,7 @@ def read_through(
         torch.cat(losses).numpy(),
         np.concatenate([np.full(len(one), one.shape[1]) for one in windows]),
         None if lengths is None else np.concatenate([lengths[one].sum(1) for one in windows]),
+        tokenizer.decode(text[:OPENING_TOKENS].tolist()),
     )
 
 

@@ -17,6 +17,7 @@ from aibig.data.columns import Column, Columns, Where, frame_place
 from aibig.errors import UserError
 from aibig.inference.model_folder import inference_device
 from aibig.inference.modes import evaluating
+from aibig.outcomes import Classes, Outcome, Values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,6 +109,13 @@ class RowsPredictor:
     def note(self) -> str:
         """What to say of the rows so far: categories that training did not have; "" where there is nothing."""
         return self.columns.unseen_note()
+
+    def outcome(self, path: str | Path) -> Outcome:
+        """What the model makes of a file, or folder, that holds the targets too; see `labelled`."""
+        predictions, targets = self.labelled(path)
+        if self.class_names:
+            return Classes(predictions, targets, self.class_names)
+        return Values(predictions, targets)
 
     def labelled(self, path: str | Path) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """What is predicted for a CSV file, (rows, classes) or (rows, outputs), and the targets that it holds.

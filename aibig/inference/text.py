@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from aibig.data.text import read_text
 from aibig.data.tokenizer import tokenizer_from_dict
 from aibig.errors import UserError
 from aibig.inference.model_folder import inference_device
+from aibig.inference.modes import evaluating
+from aibig.inference.reading import read_through
 from aibig.layers.language_model import LanguageModel
+from aibig.outcomes import Tokens
 
 
 class TextGenerator:
@@ -28,6 +33,7 @@ class TextGenerator:
         self.device = inference_device()
         self.model = model.to(self.device).eval()
         self.tokenizer = tokenizer_from_dict(facts["tokenizer"])
+        self._reading = {name: facts[name] for name in ("context", "carries_memory") if name in facts}
 
     def generate(self, prompt: str, **settings: Any) -> str:
         """What follows `prompt`, without it; settings as of `stream`."""
@@ -78,6 +84,20 @@ class TextGenerator:
         best = probabilities.topk(min(count, len(probabilities)))
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return [(self.tokenizer.decode([token]), probability) for token, probability in pairs]
+
+    def outcome(self, path: str | Path) -> Tokens:
+        """The losses of the whole of a UTF-8 text file, read as in training's evaluations.
+
+        Raises UserError for a text of fewer than two tokens, or with characters that the vocabulary does not know.
+        """
+        try:
+            tokens = torch.from_numpy(self.tokenizer.encode(read_text(path=str(path))))
+        except UserError as error:
+            raise UserError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+        if len(tokens) < 2:
+            raise UserError(f"{path}: has too little text to measure on; give at least two tokens")
+        with evaluating(self.model):
+            return read_through(self.model, tokens.to(self.device), self.tokenizer, **self._reading)
 
     def _encode(self, prompt: str) -> list[int]:
         """The prompt's tokens. Raises UserError if there are none."""

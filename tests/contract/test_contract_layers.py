@@ -35,11 +35,11 @@ MAY_IMPORT = {
     "training.callbacks": ["training.trainer"],  # for types only: what it is told of
     "training.tensorboard": ["training.callbacks", "training.trainer"],
     "training.trainer": ["layers", "outcomes", "training", "training.callbacks", "training.tensorboard", "tasks.base"],
-    "report": ["metrics", "training", "inference"],
+    "report": ["metrics", "outcomes", "training", "inference"],
     **{
         name: ["*"]
         for name in (
-            *("train", "evaluation", "rehearsal", "dry_run", "learning_rate", "repeat"),
+            *("train", "rehearsal", "dry_run", "learning_rate", "repeat", "evaluation", "comparison"),
             *("cli", "__main__", ""),
         )
     },

@@ -1,0 +1,38 @@
+"""The machine and the versions that a run was made with, as plain text. Knows no task."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("aibig", "torch", "torchvision", "numpy", "scikit-learn", "gymnasium", "tokenizers")
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """What decides speed and last digits: versions, operating system, processor and device."""
+    versions = {name: version for name in PACKAGES if (version := _version(name)) is not None}
+    facts = {"python": platform.python_version(), **versions, "system": platform.platform(), "processor": _processor()}
+    facts["cores"] = str(os.cpu_count())
+    if device.type == "cuda":
+        facts["accelerator"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The processor's name: Linux has it in a file, other systems in `platform`."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
