@@ -37,7 +37,7 @@ def entry_of(value: Any, words: str) -> Entry:
     if isinstance(value, list | tuple) and len(value) == 2 and not isinstance(value[0], str):
         return Entry(words, partial(from_pair, *value), into=ARRAYS)
     if isinstance(value, Iterable) and not hasattr(value, "shape"):
-        return Entry(words, partial(from_texts, value), into=TEXT)
+        return Entry(words, partial(_itself, value), into=TEXT)
     raise UserError(
         f"{words} is no data; give a name, a DataFrame, a torch Dataset, a pair (features, targets), "
         "aibig.data.arrays.Arrays, or texts"
@@ -76,11 +76,6 @@ def from_pair(
         return Arrays(_array(features), wanted, class_names, feature_names or [])
     values, found = find_targets(frame, names, target_type, len(frame), frame_place(frame))
     return Arrays(_array(features), values, found, feature_names or [])
-
-
-def from_texts(texts: str | Iterable[str]) -> str:
-    """One text; several are documents with an empty line between."""
-    return texts if isinstance(texts, str) else "\n\n".join(texts)
 
 
 def _array(values: Any) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aibig.data.text import read_text
+from aibig.data.text import BETWEEN_FILES, read_text
 from aibig.data.tokenizer import tokenizer_from_dict
 from aibig.errors import UserError
 from aibig.inference.model_folder import inference_device
@@ -86,12 +86,12 @@ class TextGenerator:
         return [(self.tokenizer.decode([token]), probability) for token, probability in pairs]
 
     def outcome(self, path: str | Path) -> Tokens:
-        """The losses of the whole of a UTF-8 text file, read as in training's evaluations.
+        """The losses of the whole of a UTF-8 text file, or of those in a folder, read as in training's evaluations.
 
         Raises UserError for a text of fewer than two tokens, or with characters that the vocabulary does not know.
         """
         try:
-            tokens = torch.from_numpy(self.tokenizer.encode(read_text(path=str(path))))
+            tokens = torch.from_numpy(self.tokenizer.encode(BETWEEN_FILES.join(read_text(path=str(path)))))
         except UserError as error:
             raise UserError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
         if len(tokens) < 2:
