@@ -112,11 +112,11 @@ class ArrayData(LabelledData):
 
     @property
     def notes(self) -> list[str]:
-        """How many rows there are, what a table's columns were taken for, and which classes a part is without."""
-        sizes = ", ".join(f"{len(targets):,} {name}" for name, (_, targets) in self.parts.items())
-        lines = [f"rows: {sizes}"]
+        """Of a table, the rows of each part and what columns were taken for; and which classes a part is without."""
+        lines = []
         if self.columns is not None:
-            lines += self.columns.notes()
+            sizes = ", ".join(f"{len(targets):,} {name}" for name, (_, targets) in self.parts.items())
+            lines += [f"rows: {sizes}", *self.columns.notes()]
             lines += [note] if (note := self.columns.unseen_note()) else []
         for name, (_, targets) in self.parts.items() if self.class_names else ():
             counts = torch.bincount(targets.cpu(), minlength=len(self.class_names)).tolist()
