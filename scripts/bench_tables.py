@@ -206,7 +206,8 @@ def spread(metric: str, outcomes: list[Outcome], sign: str = "") -> str:
     """Mean and standard deviation over the seeds."""
     values = [one.metrics[metric] for one in outcomes]
     decimals = 2 if metric == "rmse" else 4
-    return f"{statistics.mean(values):{sign}.{decimals}f} ± {statistics.stdev(values):.{decimals}f}"
+    mean = round(statistics.mean(values), decimals) + 0.0  # no -0.0
+    return f"{mean:{sign}.{decimals}f} ± {statistics.stdev(values):.{decimals}f}"
 
 
 def markdown(heads: list[str], rows: list[list[str]]) -> str:
