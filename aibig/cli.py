@@ -150,7 +150,7 @@ def compare(parser: argparse.ArgumentParser) -> None:
 
 
 def predict(parser: argparse.ArgumentParser) -> None:
-    """predict from a CSV or .npy file, a picture or a folder of them, or the next token of a text"""
+    """predict from a CSV or .npy file, pictures, a sentence or a file of them, or the next token of a text"""
 
     def run(chosen: argparse.Namespace) -> int:
         from aibig.inference.predictor import load_predictor
@@ -172,7 +172,8 @@ def predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="a .csv or .npy file, a picture, a folder of pictures; for a language model a text",
+        help="a .csv or .npy file; a picture, or a folder of them; a sentence, or a .txt, .tsv or .csv file of them; "
+        "for a language model a text",
     )
     parser.add_argument("--json", action="store_true", help="a JSON list instead of CSV")
     parser.set_defaults(run=run)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+REVIEWS = Path(__file__).with_name("reviews.tsv")  # made-up sentences; the last word decides their label
 TRAINER = {"threads": 1, "log_every": 10, "eval_every": 20, "save_every": 1_000}
 
 NETS: dict[str, Any] = {
@@ -35,6 +37,13 @@ TRANSFORMER: dict[str, Any] = {
     "optimizer": {"name": "adamw", "lr": 3e-3},
     "trainer": {**TRAINER, "max_steps": 60, "accumulate": 2},
 }
+TEXTS: dict[str, Any] = {
+    "model": {"name": "lstm", "embedding": 8, "hidden": 16, "layers": 1, "dropout": 0.1, "word_dropout": 0.1},
+    "task": {"name": "text_classification"},
+    "data": {"name": "text_labels", "path": str(REVIEWS), "batch_size": 16},
+    "optimizer": {"name": "adamw", "lr": 1e-2},
+    "trainer": {**TRAINER, "max_steps": 60},
+}
 DQN: dict[str, Any] = {
     "model": {"name": "dqn"},
     "task": {
@@ -53,4 +62,11 @@ DQN: dict[str, Any] = {
     "trainer": {**TRAINER, "max_steps": 60},
 }
 
-FAMILIES = {"nets": NETS, "regression": REGRESSION, "lstm": LSTM, "transformer": TRANSFORMER, "dqn": DQN}
+FAMILIES = {
+    "nets": NETS,
+    "regression": REGRESSION,
+    "lstm": LSTM,
+    "transformer": TRANSFORMER,
+    "texts": TEXTS,
+    "dqn": DQN,
+}

@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from families import REVIEWS
 
 import aibig
-from aibig.config import load_config, shipped_configs
+from aibig.config import load_config, read_yaml, shipped_configs
 
 CONFIGS = shipped_configs()
 
@@ -24,18 +25,17 @@ def test_config_says_its_command_time_and_result(name: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_config_trains(name: str, tmp_path: Path, tiny_text: Path) -> None:
     overrides = {"trainer.max_steps": 2}
-    sections = load_config_with_text(name, tiny_text)
+    sections, own_data = load_config_with_data(name, tiny_text)
     if "env" in sections.values:
         overrides |= {"task.validation_episodes": 1, "task.test_episodes": 1}
-    if "path" in sections.values["data"]:
-        overrides |= {"data.path": str(tiny_text)}
+    overrides |= own_data
     run = aibig.train(CONFIGS[name], overrides, out=tmp_path / "run")
     assert run.result is not None and run.result["steps"] == 2
 
 
-def load_config_with_text(name: str, text: Path) -> aibig.Config:
-    """The config; where it names a text of the user's, with one that is here."""
-    try:
-        return load_config(CONFIGS[name])
-    except aibig.UserError:
-        return load_config(CONFIGS[name], {"data.path": str(text)})
+def load_config_with_data(name: str, text: Path) -> tuple[aibig.Config, dict[str, str]]:
+    """The config, and the settings that, where it names files of the user's, name some that are here instead."""
+    data = read_yaml(CONFIGS[name])[0].get("data", {})
+    here = REVIEWS if data.get("name") == "text_labels" else text
+    overrides = {f"data.{key}": str(here) for key in data if key.endswith("path")}
+    return load_config(CONFIGS[name], overrides), overrides

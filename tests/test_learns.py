@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from families import REVIEWS
 
 import aibig
 
@@ -43,6 +44,19 @@ def test_language_models_learn_a_refrain(model: str, order: str, tmp_path: Path,
     }
     # Letters drawn by their frequency alone would cost 3.0 nats; a window's first letters can't be known.
     assert metrics_of(config, tmp_path / "run")["loss"] < 0.25
+
+
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
+def test_texts_are_told_apart_by_their_last_word(model: str, tmp_path: Path) -> None:
+    """Sentences of 4 to 31 words with many of either kind, of which the last one counts."""
+    config = {
+        "model": {"name": model, "layers": 1},
+        "task": {"name": "text_classification"},
+        "data": {"name": "text_labels", "path": str(REVIEWS), "batch_size": 16},
+        "optimizer": {"name": "adamw", "lr": 5e-3},
+        "trainer": {"max_steps": 150, "clip_norm": 1.0},
+    }
+    assert metrics_of(config, tmp_path / "run")["accuracy"] > 0.99
 
 
 def test_memory_is_worth_something(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,30 +71,57 @@ def read_text_labels(
 
     Raises UserError naming file and line.
     """
-    files = {"train": path, "validation": validation_path, "test": test_path}
-    return {part: read_table(file, text, label) for part, file in files.items() if file is not None}
+    parts = {"train": read_table(path, text, label)}
+    known = set(parts["train"].labels)
+    for part, file in (("validation", validation_path), ("test", test_path)):
+        if file is not None:
+            parts[part] = read_table(file, text, label, known)
+    return parts
 
 
-def read_table(path: str | Path, text: str | int, label: str | int) -> TextTable:
-    """The sentences and labels of one table; see `read_text_labels`."""
+def read_table(path: str | Path, text: str | int, label: str | int, known: Collection[str] = ()) -> TextTable:
+    """The sentences and labels of one table; see `read_text_labels`. known: labels that are none of a header's."""
     rows = read_rows(path)
     columns = [find_column(path, rows[0][1], chosen) for chosen in (text, label)]
-    for line, cells in rows:
-        for what, column in zip(("sentence", "label"), columns, strict=True):
-            if column >= len(cells) or not cells[column].strip():
-                raise UserError(f"{path}:{line}: has no {what} (column {column + 1} of {len(cells)})")
-    first, others = rows[0][1], rows[1:]
-    label_column = columns[1]
-    named = isinstance(text, str) or isinstance(label, str)
-    if others and (named or first[label_column] not in {cells[label_column] for _, cells in others}):
-        rows = others
-    if named and not others:
-        raise UserError(f"{path}: has a header and no sentences")
-    texts, labels = ([cells[column].strip() for _, cells in rows] for column in columns)
+    rows = without_header(path, rows, text, label, known)
+    texts, labels = (
+        column_of(path, rows, what, column) for what, column in zip(("sentence", "label"), columns, strict=True)
+    )
     return TextTable(texts, labels, [f"{path}:{line}" for line, _ in rows], (text, label))
 
 
-def read_rows(path: str | Path) -> list[tuple[int, list[str]]]:
+def read_texts(path: str | Path, text: str | int, label: str | int, known: Collection[str] = ()) -> list[str]:
+    """The sentences alone, of a table that may lack the labels; without those, a header is only known by name."""
+    rows = read_rows(path)
+    column = find_column(path, rows[0][1], text)
+    return column_of(path, without_header(path, rows, text, label, known), "sentence", column)
+
+
+Row = tuple[int, list[str]]  # line number, cells
+
+
+def without_header(
+    path: str | Path, rows: list[Row], text: str | int, label: str | int, known: Collection[str]
+) -> list[Row]:
+    """The rows but a header: the first row, if a column is chosen by name, or if its label is no other row's."""
+    if isinstance(text, int) and isinstance(label, int):
+        labels = [cells[label - 1].strip() if label <= len(cells) else "" for _, cells in rows]
+        if not labels[0] or labels[0] in {*labels[1:], *known}:
+            return rows
+    if len(rows) == 1:
+        raise UserError(f"{path}: has a header and no sentences")
+    return rows[1:]
+
+
+def column_of(path: str | Path, rows: Sequence[Row], what: str, column: int) -> list[str]:
+    """The cells of a column. Raises UserError naming the line where one is missing or blank."""
+    for line, cells in rows:
+        if column >= len(cells) or not cells[column].strip():
+            raise UserError(f"{path}:{line}: has no {what} (column {column + 1} of {len(cells)})")
+    return [cells[column].strip() for _, cells in rows]
+
+
+def read_rows(path: str | Path) -> list[Row]:
     """(line number, cells) of each line of a table that is not blank. Raises UserError."""
     content = read_utf8(path)
     lines = content.split("\n")

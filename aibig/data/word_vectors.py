@@ -136,7 +136,8 @@ def _to_numbers(path: Path, lines: Sequence[int], vectors: Sequence[bytes]) -> N
 
     text = io.BytesIO(b"\n".join(vectors))
     try:
-        numbers = pd.read_csv(text, sep=" ", header=None, dtype=np.float32, quoting=csv.QUOTE_NONE).to_numpy()
+        with np.errstate(over="ignore"):
+            numbers = pd.read_csv(text, sep=" ", header=None, dtype=np.float32, quoting=csv.QUOTE_NONE).to_numpy()
     except ValueError:
         numbers = None
     if numbers is None or not np.isfinite(numbers).all():

@@ -12,13 +12,14 @@ from aibig.settings import load
 PREDICTORS = {  # what a task calls it -> its class, and the command that it is for
     "rows": ("aibig.inference.rows:RowsPredictor", "predict"),
     "images": ("aibig.inference.images:ImagesPredictor", "predict"),
+    "texts": ("aibig.inference.texts:TextsPredictor", "predict"),
     "text": ("aibig.inference.text:TextGenerator", "generate"),
     "player": ("aibig.inference.player:Player", "play"),
 }
 
 
 def load_predictor(path: str | Path, kind: str | None = None) -> Any:
-    """The predictor of the run, or model folder, at `path`: a RowsPredictor, ImagesPredictor, TextGenerator or Player.
+    """The predictor of the run, or model folder, at `path`: its class is one of PREDICTORS.
 
     Raises UserError if there is none, or if it is not of the `kind` that was asked for.
     """

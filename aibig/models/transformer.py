@@ -78,7 +78,8 @@ class Transformer(LanguageModel):
             hidden, keys_and_values = block(hidden, rotation, memory[number] if memory else None, visible)
             kept.append(keys_and_values)
         if self.num_classes is not None:
-            return self.head(self.dropout(pool(self.norm(hidden), lengths, self.pooling)))
+            pooled = pool(hidden, lengths, self.pooling)  # before the norm: a token counts by the size of its state
+            return self.head(self.dropout(self.norm(pooled)))
         return self.head(self.norm(hidden)), kept if memory is not None else None
 
     def start_memory(self) -> list[KeysAndValues]:

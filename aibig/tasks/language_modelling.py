@@ -18,9 +18,8 @@ from aibig.data.text import TextData
 from aibig.inference.modes import evaluating
 from aibig.inference.reading import read_through
 from aibig.outcomes import Tokens
-from aibig.settings import ExistingPath
 from aibig.tasks.base import Batch, Context, Loss, Task
-from aibig.tasks.word_vectors import embedding_settings, give_word_vectors
+from aibig.tasks.word_vectors import embedding_settings, first_vectors, give_word_vectors
 
 
 class LanguageModelling(Task):
@@ -40,21 +39,13 @@ class LanguageModelling(Task):
         data: TextData,
         context: Context,
         *,
-        word_vectors: ExistingPath | None = None,
+        word_vectors: str | None = None,
         freeze_word_vectors: bool = False,
     ) -> None:
         self.model, self.data, self.context = model, data, context
-        if word_vectors is not None:
-            self.notes = [
-                give_word_vectors(
-                    model,
-                    word_vectors,
-                    data.tokenizer,
-                    data.parts["train"],
-                    seed=context.seed,
-                    freeze=freeze_word_vectors,
-                )
-            ]
+        self.notes = give_word_vectors(
+            *(model, word_vectors, freeze_word_vectors, data.tokenizer, data.parts["train"], context.seed)
+        )
         data.to(context.device)
         self.windows = data.training_windows(context.seed, context.rank, context.world_size)
         self.updates_per_epoch = self.windows.batches_per_epoch
@@ -64,10 +55,10 @@ class LanguageModelling(Task):
     def from_config(cls, config: Config, context: Context) -> LanguageModelling:
         """Build data, model and task from the sections `data`, `model` and `task`."""
         data: TextData = config.create("data")
-        task = config.section("task")
+        vectors = first_vectors(config)
         given = {"vocab_size": data.tokenizer.vocab_size, "context": data.context, "num_classes": None}
-        model = config.create("model", **given, **embedding_settings(task["word_vectors"]))
-        return cls(model, data, context, **task)
+        model = config.create("model", **given, **embedding_settings(vectors))
+        return cls(model, data, context, **config.section("task") | {"word_vectors": vectors})
 
     def next_batch(self) -> Batch:
         """The next windows: tokens (B, T), targets (B, T), memory of what stood before them, if any."""

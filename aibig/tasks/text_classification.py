@@ -10,10 +10,10 @@ from aibig.config import Config
 from aibig.data.labelled import LabelledData
 from aibig.data.text_labels import LabelledTexts
 from aibig.errors import UserError
-from aibig.settings import ExistingPath, Fraction
+from aibig.settings import Fraction
 from aibig.tasks.base import Context
 from aibig.tasks.supervised import Classification
-from aibig.tasks.word_vectors import embedding_settings, give_word_vectors
+from aibig.tasks.word_vectors import embedding_settings, first_vectors, give_word_vectors
 
 
 class TextClassification(Classification):
@@ -33,15 +33,11 @@ class TextClassification(Classification):
         context: Context,
         *,
         label_smoothing: Fraction = 0.0,
-        word_vectors: ExistingPath | None = None,
+        word_vectors: str | None = None,
         freeze_word_vectors: bool = False,
     ) -> None:
-        coverage = []
-        if word_vectors is not None:
-            tokenizer, tokens = data.encoder.tokenizer, data.parts["train"].sentences.tokens
-            coverage = [
-                give_word_vectors(model, word_vectors, tokenizer, tokens, seed=context.seed, freeze=freeze_word_vectors)
-            ]
+        tokenizer, tokens = data.encoder.tokenizer, data.parts["train"].sentences.tokens
+        coverage = give_word_vectors(model, word_vectors, freeze_word_vectors, tokenizer, tokens, context.seed)
         super().__init__(model, data, context, label_smoothing=label_smoothing)
         self.notes = [*data.notes, *coverage]
 
@@ -51,13 +47,13 @@ class TextClassification(Classification):
         data: LabelledTexts = config.create("data")
         with config.blaming("data"):
             given = cls.model_settings(data)
-        task = config.section("task")
-        given |= embedding_settings(task["word_vectors"])
+        vectors = first_vectors(config)
+        given |= embedding_settings(vectors)
         model = config.create("model", **given)
         if "vocab_size" not in config.section("model"):
             with config.blaming("model"):
                 raise UserError(f"{config.named('model')!r} reads no texts; take one that does, such as 'lstm'")
-        return cls(model, data, context, **task)
+        return cls(model, data, context, **config.section("task") | {"word_vectors": vectors})
 
     @classmethod
     def model_settings(cls, data: LabelledData) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from aibig.data.bundled import python_docs
 from aibig.data.text import ShuffledWindows, StreamWindows, TextData, read_text
 from aibig.data.tokenizer import make_tokenizer, tokenizer_from_dict
 from aibig.errors import UserError
+from aibig.registry import datasets
 
 SAMPLE = "Größe: 12 €, naïve 日本語 🙂\n\ttabs  and   spaces\n" * 3
 
 
-@pytest.mark.parametrize("kind", ["characters", "bpe"])
+@pytest.mark.parametrize("kind", ["characters", "bytes", "bpe"])
 def test_text_survives_tokens_and_saving(kind: str) -> None:
     tokenizer = make_tokenizer(kind, SAMPLE, 400)
     tokens = tokenizer.encode(SAMPLE)
@@ -34,6 +35,17 @@ def test_words_keep_the_most_frequent_and_an_unknown() -> None:
 def test_a_character_outside_the_vocabulary_is_named() -> None:
     with pytest.raises(UserError, match=r"the character 'ż' \(position 2\)"):
         make_tokenizer("characters", "abc", 0).encode("abż")
+
+
+def test_bytes_express_any_text_and_decode_any_bytes() -> None:
+    tokenizer = make_tokenizer("bytes", "", 0)
+    assert tokenizer.vocab_size == 256 and tokenizer.encode("aé").tolist() == [97, 195, 169]
+    assert tokenizer.decode([97, 195, 98]) == "a\ufffdb"
+
+
+def test_a_vocabulary_with_the_replacement_character_knows_all_others_as_that() -> None:
+    tokenizer = make_tokenizer("characters", "abc\ufffd", 0)
+    assert tokenizer.decode(tokenizer.encode("abż")) == "ab\ufffd"
 
 
 def test_bpe_expresses_any_text() -> None:
@@ -91,10 +103,29 @@ def test_evaluation_asks_for_every_token_but_the_first_once() -> None:
     assert torch.equal(tokens.flatten()[1:], targets.flatten()[:-1])
 
 
+def test_a_folder_is_its_files_by_path_with_a_blank_line_between(tmp_path: Path) -> None:
+    for name, content in {"b.txt": "second", "a/z.txt": "first", "c.md": "no", "d.txt": "third"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    config = {"path": str(tmp_path), "batch_size": 1, "context": 3, "validation_fraction": 0.0, "test_fraction": 0.0}
+    from_folder = datasets.create("text", **config)
+    assert from_folder.tokenizer.decode(from_folder.parts["train"].tolist()) == "first\n\nsecond\n\nthird"
+    from_python = TextData((one for one in ("first", "second", "third")), batch_size=1, context=3)
+    assert from_python.tokenizer.decode(from_python.parts["train"].tolist()).startswith("first\n\nsec")
+
+
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes("naïve".encode("latin-1"))
     with pytest.raises(UserError, match=r"latin.txt: is not UTF-8 text \(byte 2\)"):
         read_text(path=str(tmp_path / "latin.txt"))
+    (tmp_path / "void.txt").write_text(" \n")
+    with pytest.raises(UserError, match=r"void\.txt: is empty"):
+        read_text(path=str(tmp_path / "void.txt"))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=r"folder: holds no \.txt file"):
+        read_text(path=str(tmp_path / "folder"))
+    with pytest.raises(UserError, match=r"latin.txt: is not UTF-8 text \(byte 2\)"):
+        read_text(path=str(tmp_path))
     with pytest.raises(UserError, match="too few for a batch"):
         TextData("one line\n", batch_size=2, context=16)
     with pytest.raises(UserError, match="too few for a batch"):

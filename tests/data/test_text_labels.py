@@ -1,0 +1,187 @@
+"""Sentences with labels: what is read, how it is split, drawn and padded, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import aibig
+from aibig.data.text_labels import LabelledTexts, SimilarLengths, TextTable, read_table, read_text_labels
+from aibig.errors import UserError
+from aibig.registry import datasets
+
+
+def write(folder: Path, name: str, content: str | bytes) -> str:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def reviews(count: int = 60) -> TextTable:
+    """Sentences of 1 to 12 words, every third of them bad."""
+    texts = [f"{'bad' if row % 3 == 0 else 'good'} {'very ' * (row % 12)}".strip() for row in range(count)]
+    return TextTable(texts, ["-" if row % 3 == 0 else "+" for row in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("content", "settings"),
+    [
+        ("so good\t1\nso bad\t0\n\nfine\t1\nawful\t0\n", {}),
+        ("sentence\tlabel\nso good\t1\nso bad\t0\nfine\t1\nawful\t0\n", {}),
+        (
+            "\ufeffid,label,text\r\n7,1,so good\r\n8,0,so bad\r\n9,1,fine\r\n9,0,awful",
+            {"text": "text", "label": "label"},
+        ),
+        ('1,"so good"\n0,so bad\n1,"fine"\n0,awful\n', {"text": 2, "label": 1}),
+    ],
+)
+def test_tables_of_many_makes_hold_the_same(content: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    table = read_text_labels(path=write(tmp_path, "x", content), **settings)["train"]
+    assert table.texts == ["so good", "so bad", "fine", "awful"] and table.labels == ["1", "0", "1", "0"]
+
+
+def test_cells_are_read_as_their_separator_has_it(tmp_path: Path) -> None:
+    tabs = read_table(write(tmp_path, "x.tsv", '"a, b" said\tyes\n"\tno\nb\tyes\nc\tno\n'), 1, 2)
+    assert tabs.texts[:2] == ['"a, b" said', '"'] and tabs.labels[:2] == ["yes", "no"]
+    commas = read_table(write(tmp_path, "x.csv", '"a, ""b""\nc",yes\nd,no\nd,no\nd,yes\n'), 1, 2)
+    assert commas.texts[0] == 'a, "b"\nc' and commas.places[1].endswith("x.csv:3")
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "complaint"),
+    [
+        ("", {}, "x: is empty"),
+        ("good\t1\nbad\n", {}, r"x:2: has no label \(column 2 of 1\)"),
+        ("good\t1\n \t0\n", {}, r"x:2: has no sentence \(column 1 of 2\)"),
+        ("good\t1\nna\xefve\t0\n".encode("latin-1"), {}, r"x: is not UTF-8 text \(byte 9\)"),
+        ("good\t1\nfine\t1\n", {}, "x:1: all labels are '1'"),
+        ("txt\tlabel\n", {"text": "text"}, "x:1: has no column 'text'; did you mean 'txt'?"),
+        ("text\tlabel\n", {"text": "text"}, "x: has a header and no sentences"),
+        ("a\t1\nb\t1\nc\t1\nd\t0\ne\t1\n", {"test_fraction": 0.4}, "can't be split"),
+    ],
+)
+def test_what_cannot_be_used_is_named(content: Any, settings: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=complaint) as caught:
+        datasets.create("text_labels", path=write(tmp_path, "x", content), **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_are_given_or_split_off_in_proportion(tmp_path: Path) -> None:
+    train = write(tmp_path, "train.tsv", "".join(f"word{row} x\t{row % 2}\n" for row in range(100)))
+    test = write(tmp_path, "test.tsv", "unheard of\t1\n")
+    data = datasets.create("text_labels", path=train, test_path=test, validation_fraction=0.2)
+    assert {name: len(part.targets) for name, part in data.parts.items()} == {"train": 80, "validation": 20, "test": 1}
+    assert data.parts["validation"].targets.sum() == 10
+    assert "the test part has no sentence of class '0'" in data.notes
+    with pytest.raises(UserError, match=r"test.tsv:2: the label 'maybe' is not among those of training: '0', '1'"):
+        datasets.create("text_labels", path=train, test_path=write(tmp_path, "test.tsv", "a\t1\nb\tmaybe\n"))
+
+
+@pytest.mark.parametrize("tokenizer", ["words", "characters", "bytes", "bpe"])
+def test_vocabulary_is_that_of_the_training_part_alone(tokenizer: str) -> None:
+    table, other = reviews(), TextTable(["über", "GOOD"], ["+", "-"])
+    data = LabelledTexts({"train": table, "validation": other}, tokenizer=tokenizer, test_fraction=0.0)
+    known = {"words": 4, "characters": 12, "bytes": 256}  # "good bad very", an unknown one
+    assert tokenizer == "bpe" or data.encoder.tokenizer.vocab_size == known[tokenizer]
+    tokens, lengths = data.parts["validation"].sentences.batch(torch.tensor([0, 1]))
+    if tokenizer == "words":
+        assert lengths.tolist() == [1, 1] and tokens[0].item() == 0, "what training lacks is the unknown word"
+    assert data.encoder.tokenizer.decode(tokens[1, : lengths[1]].tolist()) == "good"
+
+
+def test_long_sentences_are_cut_and_counted() -> None:
+    data = LabelledTexts({"train": reviews()}, max_tokens=5, test_fraction=0.0, validation_fraction=0.0)
+    assert data.parts["train"].sentences.lengths.max() == 5
+    assert "the train part has 35 sentences of more than 5 tokens: cut" in data.notes
+
+
+def test_batches_hold_every_sentence_once_padded_by_similar_ones() -> None:
+    data = LabelledTexts({"train": reviews(1000)}, batch_size=16, test_fraction=0.0, validation_fraction=0.0)
+    batches = data.training_batches(3, 0, 1)
+    part, epochs = data.parts["train"], []
+    for _ in range(2):
+        seen, real, room = [], 0, 0
+        for _ in range(batches.per_epoch):
+            (tokens, lengths), targets, size = batches.next()
+            assert size == len(tokens) == len(targets) and tokens.shape[1] == lengths.max()
+            for row, length, target in zip(tokens, lengths.tolist(), targets.tolist(), strict=True):
+                assert not row[length:].any()
+                assert data.class_names[target] == (
+                    "-" if "bad" in data.encoder.tokenizer.decode(row[:1].tolist()) else "+"
+                )
+                seen.append(tuple(row[:length].tolist()))
+            real, room = real + int(lengths.sum()), room + tokens.numel()
+        everything = [tuple(part.sentences.batch(torch.tensor([row]))[0][0].tolist()) for row in range(1000)]
+        assert sorted(seen) == sorted(everything) and real / room > 0.95
+        epochs.append(seen)
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(103, 8), (5, 8), (8, 8)])
+def test_order_is_a_function_of_seed_and_epoch_and_its_state_is_two_numbers(rows: int, batch_size: int) -> None:
+    lengths = torch.arange(rows) % 7 + 1
+    order = SimilarLengths(lengths, batch_size, seed=1)
+    epochs, states = [], []
+    for _ in range(3):
+        epochs.append([order.next()[0].tolist() for _ in range(order.batches_per_epoch)])
+        states.append(order.state_dict())
+        assert sorted(row for batch in epochs[-1] for row in batch) == list(range(rows))
+    assert epochs[0] != epochs[1]
+    again = SimilarLengths(lengths, batch_size, seed=1)
+    again.load_state_dict(states[1])
+    assert [again.next()[0].tolist() for _ in range(order.batches_per_epoch)] == epochs[2]
+    assert SimilarLengths(lengths, batch_size, seed=2).next()[0].tolist() != epochs[0][0]
+
+
+def test_ranks_share_each_batch() -> None:
+    lengths = torch.arange(50) % 7 + 1
+    alone, ranks = SimilarLengths(lengths, 8, 3), [SimilarLengths(lengths, 8, 3, rank, 2) for rank in range(2)]
+    for _ in range(2 * alone.batches_per_epoch):
+        assert sorted(torch.cat([one.next()[0] for one in ranks]).tolist()) == sorted(alone.next()[0].tolist())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"name": "lstm"}, {"name": "lstm", "bidirectional": True}, {"name": "transformer", "causal": False}]
+)
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+def test_the_loss_never_sees_the_padding(settings: dict[str, Any], pooling: str) -> None:
+    from aibig.tasks.base import Batch, Context
+    from aibig.tasks.text_classification import TextClassification
+
+    data = LabelledTexts({"train": reviews()}, batch_size=24)
+    torch.manual_seed(0)
+    given = {**settings, "pooling": pooling}
+    task = TextClassification(
+        aibig.create_model(given.pop("name"), vocab_size=9, num_classes=2, **given), data, Context()
+    )
+    (tokens, lengths), targets = task.next_batch().data
+    tokens = torch.nn.functional.pad(tokens, (0, 3))
+    losses = []
+    for padding in (0, 1, 8):
+        filled = tokens.clone()
+        for row, length in enumerate(lengths.tolist()):
+            filled[row, length:] = padding
+        losses.append(task.loss(Batch(((filled, lengths), targets), len(targets), {})).value)
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(losses[0], losses[2])
+
+
+def test_texts_and_models_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "x.tsv", "".join(f"word {row}\t{row % 2}\n" for row in range(60)))
+    config: dict[str, Any] = {
+        "model": {"name": "net"},
+        "task": {"name": "text_classification"},
+        "data": {"name": "text_labels", "path": path},
+        "trainer": {"max_steps": 1},
+    }
+    with pytest.raises(UserError, match="'net' reads no texts"):
+        aibig.train(config)
+    with pytest.raises(UserError, match="holds no texts with labels; use the task 'classification'"):
+        aibig.train({**config, "model": {"name": "lstm"}, "data": {"name": "digits"}})
+    with pytest.raises(UserError, match="bidirectional: a language model may not look ahead"):
+        aibig.create_model("lstm", vocab_size=3, bidirectional=True)
+    with pytest.raises(UserError, match="causal: a language model may not look ahead"):
+        aibig.create_model("transformer", vocab_size=3, causal=False)
