@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aibig.errors import UserError
     from aibig.evaluation import evaluate
     from aibig.inference.model_folder import load_model, save_model
-    from aibig.inference.predictor import load_predictor
+    from aibig.inference.predictor import generate, load_predictor, play, predict
     from aibig.learning_rate import find_lr
     from aibig.pretrained import finetune
     from aibig.registry import (
@@ -38,7 +38,7 @@ _HOMES = {
     "aibig.errors": ("UserError",),
     "aibig.evaluation": ("evaluate",),
     "aibig.inference.model_folder": ("load_model", "save_model"),
-    "aibig.inference.predictor": ("load_predictor",),
+    "aibig.inference.predictor": ("generate", "load_predictor", "play", "predict"),
     "aibig.pretrained": ("finetune",),
     "aibig.learning_rate": ("find_lr",),
     "aibig.registry": (
@@ -63,10 +63,13 @@ __all__ = [
     "evaluate",
     "find_lr",
     "finetune",
+    "generate",
     "list_models",
     "load_config",
     "load_model",
     "load_predictor",
+    "play",
+    "predict",
     "register_dataset",
     "register_environment",
     "register_model",

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aibig.config import parse_overrides
-from aibig.errors import UserError
 from aibig.registry import list_models as all_models
 from aibig.registry import models
 from aibig.train import add_arguments, guarded, parse, run, say
@@ -24,7 +23,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="aibig", description="Train and use models: nets, DQN, language models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, add in COMMANDS.items():
-        example = f"example: aibig {name} {EXAMPLES[name]}" if name in EXAMPLES else None
+        example = f"example: aibig {name} {EXAMPLES[name]}"
         add(commands.add_parser(name, help=add.__doc__, description=add.__doc__, epilog=example))
     chosen = parse(parser, words)
     try:
@@ -117,7 +116,6 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
             print(f"page: {page}")
         return 0
 
-    parser.epilog = "example: aibig evaluate runs/digits-0001 --bootstrap"
     parser.add_argument("path", metavar="RUN", help="a run's folder; with DATA also a model's folder")
     parser.add_argument("data", metavar="DATA", nargs="?", help="a file or folder to measure on instead of the run's")
     parser.add_argument("--split", default="test", choices=["validation", "test"], help="which part of the run's data")
@@ -143,7 +141,6 @@ def compare(parser: argparse.ArgumentParser) -> None:
             print(f"page: {page}")
         return 0
 
-    parser.epilog = "example: aibig compare runs/digits-0001 runs/digits-0002"
     parser.add_argument("paths", metavar="RUN", nargs="+", help="runs' folders")
     add_page_arguments(parser, "compare.html")
     parser.set_defaults(run=run)
@@ -153,19 +150,12 @@ def predict(parser: argparse.ArgumentParser) -> None:
     """predict from a CSV or .npy file, pictures, a sentence or a file of them, or the next token of a text"""
 
     def run(chosen: argparse.Namespace) -> int:
-        from aibig.inference.predictor import load_predictor
+        from aibig.inference.predictor import predict as foretell
 
-        predictor = load_predictor(chosen.path)
-        if hasattr(predictor, "next_tokens"):
-            tokens = predictor.next_tokens(chosen.input)
-            rows: Iterator[dict[str, Any]] = ({"token": token, "probability": p} for token, p in tokens)
-        elif hasattr(predictor, "predict_file"):
-            rows = predictor.predict_file(chosen.input)
-        else:
-            raise UserError(f"{chosen.path}: an agent acts in its environment; use: aibig play {chosen.path}")
+        rows = foretell(chosen.path, chosen.input)
         show_rows(rows, chosen.json)
-        if note := getattr(predictor, "note", ""):
-            print(note, file=sys.stderr)
+        if rows.note:
+            print(rows.note, file=sys.stderr)
         return 0
 
     parser.add_argument("path", metavar="RUN", help="a run's folder, or its model folder")
@@ -185,14 +175,12 @@ def generate(parser: argparse.ArgumentParser) -> None:
     def run(chosen: argparse.Namespace) -> int:
         from aibig.inference.predictor import load_predictor
 
-        generator = load_predictor(chosen.path, "text")
-        pieces = generator.stream(
-            chosen.prompt,
-            max_tokens=chosen.max_tokens,
-            temperature=chosen.temperature,
-            top_k=chosen.top_k,
-            seed=chosen.seed,
-        )
+        settings = {"max_tokens": chosen.max_tokens, "temperature": chosen.temperature}
+        settings |= {"top_k": chosen.top_k, "seed": chosen.seed}
+        pieces = load_predictor(chosen.path, "text").stream(chosen.prompt, **settings)
+        if chosen.json:
+            print(json.dumps({"prompt": chosen.prompt, "text": "".join(pieces)}))
+            return 0
         first = next(pieces, "")  # what is wrong with a prompt shows before anything is printed
         print(chosen.prompt + first, end="", flush=True)
         for piece in pieces:
@@ -206,6 +194,7 @@ def generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest token each time")
     parser.add_argument("--top-k", type=int, help="draw from so many likeliest tokens only")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="one JSON object with prompt and text, when all is made")
     parser.set_defaults(run=run)
 
 
@@ -213,15 +202,13 @@ def play(parser: argparse.ArgumentParser) -> None:
     """let an agent play in its environment"""
 
     def run(chosen: argparse.Namespace) -> int:
-        from aibig.inference.predictor import load_predictor
-        from aibig.metrics import return_metrics
+        from aibig.inference.predictor import play as perform
 
-        player = load_predictor(chosen.path, "player")
-        returns, lengths = player.play(episodes=chosen.episodes, seed=chosen.seed, render=chosen.render)
+        played = perform(chosen.path, episodes=chosen.episodes, seed=chosen.seed, render=chosen.render)
         if not chosen.json:
-            for number, (value, length) in enumerate(zip(returns, lengths, strict=True)):
+            for number, (value, length) in enumerate(zip(played.returns, played.lengths, strict=True)):
                 print(f"episode {number}: return {value:g}, {length} env steps")
-        show(return_metrics(returns, lengths), chosen.json)
+        show(played.metrics(), chosen.json)
         return 0
 
     parser.add_argument("path", metavar="RUN", help="a run's folder, or its model folder")
@@ -247,7 +234,8 @@ EXAMPLES = {
     "train": "--config nets/digits optimizer.lr=3e-3 --seeds 5",
     "find-lr": "--config nets/digits --out lr.svg",
     "models": "'l*' --parameters",
-    "evaluate": "runs/digits-0001 --split validation",
+    "evaluate": "runs/digits-0001 --bootstrap",
+    "compare": "runs/digits-0001 runs/digits-0002",
     "predict": "runs/digits-0001 table.csv",
     "generate": 'runs/python_docs_lstm-0001 --prompt "The import statement" --temperature 0.8',
     "play": "runs/cartpole-0001 --episodes 5 --render human",
@@ -260,7 +248,7 @@ def show(metrics: dict[str, float], as_json: bool) -> None:
         print(json.dumps(metrics))
         return
     for name, value in metrics.items():
-        print(f"{name:14} {value:.6g}")
+        print(f"{name:26} {value:.6g}")
 
 
 def show_rows(rows: Iterator[dict[str, Any]], as_json: bool) -> None:

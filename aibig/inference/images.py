@@ -16,6 +16,7 @@ from aibig.data.images import image_folder, pictures_in
 from aibig.data.picture import SUFFIXES, read_picture
 from aibig.data.samples import default_workers
 from aibig.errors import UserError
+from aibig.inference.named import named_rows
 from aibig.inference.rows import RowsPredictor
 
 PICTURES_AT_ONCE = 64
@@ -41,7 +42,7 @@ class ImagesPredictor(RowsPredictor):
         if not paths:
             raise UserError(f"{path}: holds no pictures ({', '.join(sorted(SUFFIXES))})")
         for some, predicted in self._predict_pictures(paths):
-            for file, row in zip(some, self.named(predicted), strict=True):
+            for file, row in zip(some, named_rows(predicted, self.class_names), strict=True):
                 yield {"file": str(file), **row}
 
     def labelled(self, path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

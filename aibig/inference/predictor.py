@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from aibig.errors import UserError
 from aibig.inference.model_folder import load_model, model_folder, read_facts
+from aibig.outcomes import Returns
 from aibig.settings import load
 
 PREDICTORS = {  # what a task calls it -> its class, and the command that it is for
@@ -32,3 +34,50 @@ def load_predictor(path: str | Path, kind: str | None = None) -> Any:
     if kind is not None and found != kind:
         raise UserError(f"{folder}: a model of {found} can't do that; use: aibig {command} {path}")
     return load(target)(load_model(folder), facts)
+
+
+def predict(path: str | Path, given: Any) -> Predictions:
+    """What the model of the run, or model folder, at `path` makes of `given`, a dict for each row.
+
+    given: for rows a .csv or .npy file, or an array or DataFrame; for pictures a file or a folder; for texts a
+    sentence, several, or a file of them; for a language model a text, whose likeliest next tokens are named.
+
+    Raises UserError naming file and place of what can't be read; for an agent, which acts in its environment.
+    """
+    predictor = load_predictor(path)
+    if hasattr(predictor, "next_tokens"):
+        tokens = predictor.next_tokens(given)
+        return Predictions(({"token": token, "probability": share} for token, share in tokens), predictor)
+    if not hasattr(predictor, "predict_file"):
+        raise UserError(f"{path}: an agent acts in its environment; use: aibig play {path}")
+    is_file = isinstance(given, str | Path)
+    return Predictions(
+        predictor.predict_file(given) if is_file else predictor.named(predictor.predict(given)), predictor
+    )
+
+
+class Predictions(Iterator[dict[str, Any]]):
+    """Rows as they are made. `note`: what there is to say of those so far, unknown categories for example."""
+
+    def __init__(self, rows: Iterator[dict[str, Any]], predictor: Any) -> None:
+        self._rows, self._predictor = rows, predictor
+
+    def __next__(self) -> dict[str, Any]:
+        return next(self._rows)
+
+    @property
+    def note(self) -> str:
+        """ "" where there is nothing."""
+        note: str = getattr(self._predictor, "note", "")
+        return note
+
+
+def generate(path: str | Path, prompt: str, **settings: Any) -> str:
+    """What the language model at `path` writes after `prompt`; settings as of `TextGenerator.stream`."""
+    text: str = load_predictor(path, "text").generate(prompt, **settings)
+    return text
+
+
+def play(path: str | Path, *, episodes: int = 10, seed: int = 0, render: str | None = None) -> Returns:
+    """Greedy episodes of the agent at `path`, as `Player.play` says: returns, lengths, and their metrics()."""
+    return Returns(*load_predictor(path, "player").play(episodes=episodes, seed=seed, render=render))

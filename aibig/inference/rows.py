@@ -17,6 +17,7 @@ from aibig.data.columns import Column, Columns, Where, frame_place
 from aibig.errors import UserError
 from aibig.inference.model_folder import inference_device
 from aibig.inference.modes import evaluating
+from aibig.inference.named import named_rows
 from aibig.outcomes import Classes, Outcome, Values
 
 if TYPE_CHECKING:
@@ -91,19 +92,7 @@ class RowsPredictor:
         path = Path(path)
         batches = [self.predict(self._array(path))] if path.suffix == ".npy" else self._predicted_chunks(path)
         for predicted in batches:
-            yield from self.named(predicted)
-
-    def named(self, predicted: NDArray[np.float32]) -> Iterator[dict[str, Any]]:
-        """What was predicted of each row, by name: label and probabilities, or values."""
-        if self.class_names:
-            labels = [self.class_names[number] for number in predicted.argmax(1).tolist()]
-            for label, row in zip(labels, predicted.tolist(), strict=True):
-                yield {"label": label, **dict(zip(self.class_names, row, strict=True))}
-        else:
-            width = predicted.shape[1]
-            names = ["value"] if width == 1 else [f"value_{number}" for number in range(width)]
-            for row in predicted.tolist():
-                yield dict(zip(names, row, strict=True))
+            yield from named_rows(predicted, self.class_names)
 
     @property
     def note(self) -> str:

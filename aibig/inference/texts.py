@@ -20,6 +20,7 @@ from aibig.data.text_labels import class_numbers, read_table, read_texts
 from aibig.errors import UserError
 from aibig.inference.model_folder import inference_device
 from aibig.inference.modes import evaluating
+from aibig.inference.named import named_rows
 from aibig.outcomes import Classes
 
 TEXTS_AT_ONCE = 256
@@ -66,9 +67,7 @@ class TextsPredictor:
 
         A table is tab- or comma-separated, as in training; it needs no labels. Raises UserError naming file and line.
         """
-        for row in self.predict(self._read(source)):
-            named = {name: float(value) for name, value in zip(self.class_names, row, strict=True)}
-            yield {"label": self.class_names[int(row.argmax())], **named}
+        yield from named_rows(self.predict(self._read(source)), self.class_names)
 
     def labelled(self, path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Probabilities (N, C) and true class numbers (N,) of a table as in training.
