@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from aibig.training.run_folder import Run
     from aibig.training.trainer import Result, Trainer
 
+METRICS_IN_A_LINE = 5
+
 
 def train(
     config: str | Path | Mapping[str, Any],
@@ -270,7 +272,7 @@ def report_seeds(runs: Repeated, as_json: bool = False) -> int:
     else:
         for name, of in runs.metrics.items():
             spread = "" if of["standard_deviation"] is None else f" +- {of['standard_deviation']:.2g}"
-            say(f"{name:14} {of['mean']:.4g}{spread}  ({of['lowest']:.4g} to {of['highest']:.4g})")
+            say(f"{name:26} {of['mean']:.4g}{spread}  ({of['lowest']:.4g} to {of['highest']:.4g})")
         lost = f"; diverged: {', '.join(map(str, runs.diverged))}" if runs.diverged else ""
         say(f"mean +- standard deviation of {len(runs.values)} seeds{lost}; runs: {runs.path}")
     return 0 if runs.values else 2
@@ -287,9 +289,10 @@ def report_interrupted(folder: Path, as_json: bool) -> int:
 
 
 def in_words(metrics: Mapping[str, float | None]) -> str:
-    """Metrics in a line."""
+    """The first metrics in a line; result.json and `aibig evaluate` have all."""
     shown = {name: "not finite" if value is None else f"{value:.4g}" for name, value in metrics.items()}
-    return ", ".join(f"{name} {value}" for name, value in shown.items()) or "none"
+    some = [f"{name} {value}" for name, value in shown.items()][:METRICS_IN_A_LINE]
+    return ", ".join(some) + (", ..." if len(shown) > len(some) else "") or "none"
 
 
 def say(text: str) -> None:
