@@ -73,8 +73,8 @@ def test_what_a_run_would_be_refused_for_a_dry_run_is_refused_for() -> None:
 
 
 def test_the_command_prints_lines_or_one_object(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--config", "nets/digits", "--check"]) == 0
-    assert "length      760 steps, ended by max_epochs; 20 evaluations" in capsys.readouterr().out
-    assert main(["--config", "nets/digits", "--check", "--json"]) == 0
+    assert main(["--config", "nets/digits", "--check", "trainer.max_steps=760"]) == 0
+    assert "length      760 steps, ended by max_steps; " in capsys.readouterr().out
+    assert main(["--config", "nets/digits", "--check", "--json", "trainer.max_steps=760"]) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 760
     assert not Path("runs").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from families import REVIEWS
 
@@ -38,4 +39,21 @@ def load_config_with_data(name: str, text: Path) -> tuple[aibig.Config, dict[str
     data = read_yaml(CONFIGS[name])[0].get("data", {})
     here = REVIEWS if data.get("name") == "text_labels" else text
     overrides = {f"data.{key}": str(here) for key in data if key.endswith("path")}
+    if "root" in data:
+        overrides["data.root"] = str(write_mnist(text.parent))
     return load_config(CONFIGS[name], overrides), overrides
+
+
+def write_mnist(root: Path) -> Path:
+    """Random digits in MNIST's files (yann.lecun.com/exdb/mnist): a big-endian header, then bytes."""
+    generator = np.random.default_rng(0)
+    for part, rows in (("train", 600), ("t10k", 50)):
+        for name, values in (
+            ("images-idx3", generator.integers(0, 256, (rows, 28, 28), dtype=np.uint8)),
+            ("labels-idx1", np.arange(rows, dtype=np.uint8) % 10),
+        ):
+            header = np.array([0x800 + values.ndim, *values.shape], dtype=">i4").tobytes()
+            path = root / "MNIST" / "raw" / f"{part}-{name}-ubyte"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(header + values.tobytes())
+    return root

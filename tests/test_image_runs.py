@@ -13,6 +13,8 @@ from test_resume import assert_same_run, train_in_two_parts
 
 import aibig
 from aibig.data.arrays import Arrays
+from aibig.data.images import image_folder
+from aibig.data.order import EpochOrder
 from aibig.registry import datasets
 from aibig.train import main
 
@@ -67,7 +69,9 @@ def test_a_damaged_picture_ends_the_run_in_one_line_and_mended_it_goes_on(
     config = {**RUN, "data": {**folder, "scaling": "range", "validation_fraction": 0, "test_fraction": 0}}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
     words = ["--config", "run.yaml", "--out", "run", "trainer.save_every=1"]
-    damaged = pictures / "a" / "38.png"
+    order = EpochOrder(40, 8, seed=0)
+    last = [order.next() for _ in range(5)][-1][0].max()  # drawn with the last batch: four updates are saved by then
+    damaged = image_folder(path=str(pictures)).paths[last]
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:-60])
     assert main(words) == 2
