@@ -45,14 +45,15 @@ def check(config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
     sample = Sample(trainer)
     rehearse(trainer, task, sample, steps=WARM_UP_STEPS + STEPS + 1, log_every=trainer.log_every)
     steps, stopped_by = sample.end_of(limits)
-    evaluations = evaluations_in(steps, eval_every, limits)
+    moments = evaluations_in(steps, eval_every, limits)  # a run is saved as often
     metrics, seconds = evaluate_within(EVALUATION_SECONDS, trainer, task)
+    evaluations = 0 if metrics == {} else moments
     if metrics is not None:
         selection.check(metrics, task.headline)
     parts = {
         "train_seconds": sample.extrapolated("seconds", steps),
         "evaluation_seconds": None if metrics is None else seconds * (evaluations + 1),  # the test is one more
-        "save_seconds": sample.last.save_seconds * evaluations,
+        "save_seconds": sample.last.save_seconds * moments,
     }
     size = round(sample.extrapolated("checkpoint_bytes", steps))
     model_bytes = sum(one.nbytes for one in task.model.state_dict().values())

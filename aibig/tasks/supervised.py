@@ -20,6 +20,7 @@ from aibig.data.labelled import LabelledData
 from aibig.errors import UserError
 from aibig.inference.modes import evaluating
 from aibig.outcomes import Classes, Values
+from aibig.registry import SECTIONS
 from aibig.settings import Fraction
 from aibig.tasks.base import Batch, Context, Loss, Task
 
@@ -45,6 +46,7 @@ class Supervised(Task):
         data: LabelledData = config.create("data", **({"target_type": cls.target_type} if undecided else {}))
         with config.blaming("data"):
             given = cls.model_settings(data)
+        check_inputs(config, given)
         model = config.create("model", **given)
         return cls(model, data, context, **config.section("task"))
 
@@ -168,3 +170,14 @@ class Regression(Supervised):
 def members(outputs: Tensor) -> Tensor:
     """Outputs as those of an ensemble: (B, C) -> (1, B, C); (M, B, C) stays."""
     return outputs if outputs.ndim == 3 else outputs.unsqueeze(0)
+
+
+def check_inputs(config: Config, given: dict[str, Any]) -> None:
+    """Refuse a model that takes other inputs than the data, which decide the settings `given`, have to offer."""
+    declared = SECTIONS["model"].settings(config.named("model"))
+    with config.blaming("model"):
+        for setting, kind in (("in_channels", "images"), ("vocab_size", "texts")):
+            if setting in declared and setting not in given:
+                raise UserError(f"{config.named('model')!r} takes {kind}, and the data are none; take 'net', say")
+        if "vocab_size" in given and declared and "vocab_size" not in declared:
+            raise UserError(f"{config.named('model')!r} reads no texts; take one that does, such as 'lstm'")

@@ -12,7 +12,7 @@ from aibig.data.text_labels import LabelledTexts
 from aibig.errors import UserError
 from aibig.settings import Fraction
 from aibig.tasks.base import Context
-from aibig.tasks.supervised import Classification
+from aibig.tasks.supervised import Classification, check_inputs
 from aibig.tasks.word_vectors import embedding_settings, first_vectors, give_word_vectors
 
 
@@ -49,10 +49,8 @@ class TextClassification(Classification):
             given = cls.model_settings(data)
         vectors = first_vectors(config)
         given |= embedding_settings(vectors)
+        check_inputs(config, given)
         model = config.create("model", **given)
-        if "vocab_size" not in config.section("model"):
-            with config.blaming("model"):
-                raise UserError(f"{config.named('model')!r} reads no texts; take one that does, such as 'lstm'")
         return cls(model, data, context, **config.section("task") | {"word_vectors": vectors})
 
     @classmethod

@@ -176,6 +176,7 @@ def test_what_is_no_picture_is_named(content: bytes, tmp_path: Path) -> None:
         read_picture(tmp_path / "y.jpg", 8, 3)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged tags
 def test_garbled_bytes_are_read_or_named_and_nothing_else(tmp_path: Path) -> None:
     generator = random.Random(0)
     for format in ("JPEG", "PNG", "TIFF"):
