@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import aibig
 from aibig.vision import import_torchvision
@@ -35,7 +36,12 @@ def run(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess
 
 
 def test_naming_its_models_is_one_line_with_versions_and_cure(broken: dict[str, str]) -> None:
-    Path("run.yaml").write_text("model: {name: resnet18}\ntask: {name: classification}\ndata: {name: digits}\n")
+    for number in range(20):  # pictures are read without it
+        path = Path("pictures") / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
+    data = "{name: image_folder, path: pictures, image_size: 32, workers: 0}"
+    Path("run.yaml").write_text(f"model: {{name: resnet18}}\ntask: {{name: classification}}\ndata: {data}\n")
     done = run(broken, "train", "--config", "run.yaml", "trainer.max_steps=1")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert re.search(r"torchvision \d\S* can't be imported beside torch \d\S* \(operator torchvision::nms", done.stderr)
