@@ -8,6 +8,7 @@ from typing import Any
 
 from aibig.errors import UserError
 from aibig.inference.model_folder import load_model, model_folder, read_facts
+from aibig.inference.named import named_rows
 from aibig.outcomes import Returns
 from aibig.settings import load
 
@@ -50,10 +51,9 @@ def predict(path: str | Path, given: Any) -> Predictions:
         return Predictions(({"token": token, "probability": share} for token, share in tokens), predictor)
     if not hasattr(predictor, "predict_file"):
         raise UserError(f"{path}: an agent acts in its environment; use: aibig play {path}")
-    is_file = isinstance(given, str | Path)
-    return Predictions(
-        predictor.predict_file(given) if is_file else predictor.named(predictor.predict(given)), predictor
-    )
+    if isinstance(given, str | Path):
+        return Predictions(predictor.predict_file(given), predictor)
+    return Predictions(named_rows(predictor.predict(given), predictor.class_names), predictor)
 
 
 class Predictions(Iterator[dict[str, Any]]):

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from families import FAMILIES
@@ -46,6 +47,15 @@ def test_rows_give_the_probabilities_of_their_classes(folders: dict[str, Path], 
         found = list(predictor.predict_file(tmp_path / file))
         assert [one["label"] for one in found] == [str(one) for one in probabilities[:5].argmax(1)], file
         assert [one["3"] for one in found] == pytest.approx(probabilities[:5, 3].tolist()), file
+
+
+def test_rows_from_python_give_what_those_of_a_file_give(folders: dict[str, Path], tmp_path: Path) -> None:
+    features = load_digits(return_X_y=True)[0][:5]
+    np.save(tmp_path / "x.npy", features)
+    from_file = list(aibig.predict(folders["nets"], tmp_path / "x.npy"))
+    table = pd.DataFrame(features, columns=load_predictor(folders["nets"]).feature_names)
+    for given in (features, table[table.columns[::-1]]):
+        assert list(aibig.predict(folders["nets"], given)) == from_file
 
 
 def test_regression_gives_values_in_the_targets_units(folders: dict[str, Path]) -> None:

@@ -54,6 +54,12 @@ def test_every_kind_of_file_is_read_in_its_order(folder: Path, tmp_path: Path) -
         np.testing.assert_allclose([row["positive"] for row in rows], expected[:, 1], atol=1e-6)
 
 
+def test_sentences_from_python_give_what_those_of_a_file_give(folder: Path) -> None:
+    texts = list(read_table(REVIEWS, 1, 2).texts)
+    found, expected = list(aibig.predict(folder, texts)), list(aibig.predict(folder, REVIEWS))
+    assert len(found) == 300 and found == expected
+
+
 def test_a_small_table_loses_no_row_to_a_header(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_text("a great film\tpositive\na dull film\tnegative\n")
     assert len(load_predictor(folder).labelled(tmp_path / "x.tsv")[1]) == 2
