@@ -99,7 +99,7 @@ def train_seeds(
             repeated.diverged.append(seed)
             report(f"seed {seed}: diverged: {error}")
         except BaseException:
-            if not any(one.exists() for one in places.values()):  # nothing has begun
+            if not resume and not any(one.exists() for one in places.values()):  # nothing has begun
                 shutil.rmtree(repeated.path, ignore_errors=True)
             raise
         else:

@@ -96,6 +96,19 @@ def test_what_cannot_begin_leaves_no_folder() -> None:
     assert not list(Path("runs").iterdir())
 
 
+def test_what_cannot_be_gone_on_with_costs_no_run_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main([*WORDS, "--seeds", "2", "--out", "runs/kept"]) == 0
+    before = contents("runs/kept")
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise aibig.UserError("the data are gone")
+
+    monkeypatch.setattr(repeat, "train", failing)
+    assert main([*WORDS, "--resume", "--seeds", "2", "--out", "runs/kept", "seed=7"]) == 2
+    assert {one.name for one in Path("runs/kept").iterdir()} >= {"seed-0", "seed-1", "seeds.json"}
+    assert before["values"] and Path("runs/kept/seed-1/model").is_dir()
+
+
 def test_a_seed_that_really_diverges_is_a_diverged_one() -> None:
     wild = {**NETS, "optimizer": {"name": "sgd", "lr": 1e30}, "schedule": {"name": "constant"}}
     runs = aibig.train_seeds(wild, {"trainer.max_steps": 1000, "trainer.ema_decay": None}, seeds=1)
