@@ -115,6 +115,19 @@ def test_it_trains_as_documented(
         (with_cell(3, "length", INF), (), "x.csv:5: column 'length' is inf, which is not a finite number"),
         (with_cell(3, "length", -INF), ("data.missing=impute",), "x.csv:5: column 'length' is -inf"),
         (with_cell(3, "kind", NAN), ("data.missing=impute",), "x.csv:5: the target 'kind' is missing"),
+        (lambda frame: frame.assign(kind=NAN), (), "x.csv:2: the target 'kind' is missing (so are 59 more)"),
+        (lambda frame: frame, ("data.target=[]",), "target names no column"),
+        (lambda frame: frame, ("data.features=[width,width]",), "column 'width' is among the features twice"),
+        (
+            lambda frame: frame.to_csv(index=False) + "\n   \n1,many,red,rose\n",
+            (),
+            "x.csv:64: column 'width' is 'many'",
+        ),
+        (
+            lambda frame: frame.assign(day=[*pd.date_range("2024-01-01", periods=59).astype(str), "2024-13-45"]),
+            (),
+            "x.csv:61: column 'day' is '2024-13-45', which is not a date such as",
+        ),
         (with_cell(3, "length", INF), REGRESSION, "x.csv:5: the target 'length' is inf, which is not a finite number"),
         (lambda frame: frame, ("task.name=regression",), "x.csv:2: the target 'kind' is 'rose', which is not a finite"),
         (lambda frame: frame, ("data.target=width",), "60 different numbers in 60 rows, such as"),
@@ -148,7 +161,7 @@ def test_it_trains_as_documented(
         (lambda frame: frame, ("data.split=time",), "split 'time' needs times; name their column in data.time"),
         (lambda frame: frame, ("data.separator=tab",), "the separator 'tab' is not one character"),
     ],
-    ids=range(35),
+    ids=range(40),
 )
 def test_it_is_refused_in_one_line_and_nothing_is_left(
     table: Table, settings: tuple[str, ...], complaint: str, capsys: pytest.CaptureFixture[str]

@@ -25,7 +25,7 @@ Kind = Literal["number", "date", "category"]
 Where = Callable[[int], str]  # the place of a row, in an error: "table.csv:7"
 
 MISSING = ""  # the category of a missing cell
-MOST_CATEGORIES_OF_NUMBERS = 20  # more different cells than these, most of them numbers, are numbers
+MOST_CATEGORIES_OF_NUMBERS = 20  # more different cells than these, most of them numbers (or dates), are those
 SHOWN = 12  # names of columns in a line
 ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 OTHER_DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}")
@@ -229,7 +229,8 @@ def frame_place(frame: pd.DataFrame) -> Where:
 def find_kind(cells: pd.Series) -> Kind:
     """What a column holds; dates are those of ISO 8601, 2024-12-31 or 2024-12-31T23:59:59.
 
-    Where most of many different cells are numbers, the others are mistakes, which are named when it is encoded.
+    Where most of many different cells are numbers, or dates, the others are mistakes, which are named when it is
+    encoded.
 
     Raises UserError for what is neither number, date nor text.
     """
@@ -246,13 +247,15 @@ def find_kind(cells: pd.Series) -> Kind:
     present = cells.dropna()
     if not len(present):
         return "number"
-    if ISO_DATE.match(str(present.iloc[0])) and np.isfinite(numbers_of(present, "date")).all():
-        return "date"
+    many = present.nunique() > MOST_CATEGORIES_OF_NUMBERS
+    if present.astype(str).str.match(ISO_DATE).mean() > 0.5:
+        is_date = np.isfinite(numbers_of(present, "date"))
+        if is_date.all() or (many and is_date.mean() > 0.5):
+            return "date"
     if present.map(type).eq(bool).any():
         return "category"
     is_number = pd.to_numeric(present, errors="coerce").notna()  # numbers as objects or text
-    slips = is_number.mean() > 0.5 and present.nunique() > MOST_CATEGORIES_OF_NUMBERS
-    return "number" if slips or is_number.all() else "category"
+    return "number" if is_number.all() or (many and is_number.mean() > 0.5) else "category"
 
 
 def _refuse_strange(cells: pd.Series) -> None:

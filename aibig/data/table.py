@@ -121,6 +121,10 @@ def from_frame(
         raise UserError(f"{where(-1)}: has no rows")
     _refuse_twice([*frame.columns], where(-1))
     targets = [target] if isinstance(target, str) else list(target)
+    if not targets:
+        raise UserError("target names no column; name the one to predict")
+    if features is not None and (twice := [one for one in features if features.count(one) > 1]):
+        raise UserError(f"column {twice[0]!r} is among the features twice; name it once")
     _refuse_absent([*targets, *(features or []), *ignore, *categories, *filter(None, [group, time])], frame, where(-1))
     left_out: dict[str, str] = {}
     if features is None:
@@ -156,9 +160,10 @@ def find_targets(
     if len(names) > 1:
         raise UserError(f"{len(names)} targets can't be classes; name one column, or use the task 'regression'")
     cells = frame[names[0]]
+    _refuse_missing_targets(cells, names[0], where)
     if kinds == ["number"]:
         _refuse_values(names[0], numbers_of(cells.iloc[:first], "number"))
-    class_names = sorted(labels_of(cells.iloc[:first].dropna()).unique(), key=_in_number_order)
+    class_names = sorted(labels_of(cells.iloc[:first]).unique(), key=_in_number_order)
     if len(class_names) < 2:
         raise UserError(f"the target {names[0]!r} has one class only, {class_names[0]!r}; give rows of other classes")
     return class_numbers(cells, class_names, names[0], where), class_names
@@ -347,7 +352,7 @@ def line_of(path: str | Path, row: int, separator: str = ",", has_header: bool =
         reader = csv.reader(file, delimiter=separator)
         begins = 1
         for cells in reader:
-            if cells:
+            if len(cells) > 1 or "".join(cells).strip():  # blank lines are no rows
                 if wanted <= 0:
                     return begins
                 wanted -= 1
