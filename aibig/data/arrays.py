@@ -18,7 +18,7 @@ from torch import Tensor
 from aibig.data.augmentation import Augmentation
 from aibig.data.columns import Columns, Table
 from aibig.data.fingerprint import fingerprint
-from aibig.data.labelled import Batches, Inputs, LabelledData
+from aibig.data.labelled import Batches, Inputs, LabelledData, check_finite, check_targets, shape_settings
 from aibig.data.order import EpochOrder
 from aibig.data.splits import Split, split_rows
 from aibig.errors import UserError
@@ -144,9 +144,7 @@ class ArrayData(LabelledData):
 
     def model_settings(self) -> dict[str, Any]:
         """in_features; for images (C, H, W) in_channels and image_size too."""
-        shape = self.sample_shape
-        images = {"in_channels": shape[0], "image_size": shape[-1]} if len(shape) == 3 else {}
-        return {"in_features": math.prod(shape), **images}
+        return shape_settings(self.sample_shape)
 
     def training_batches(self, seed: int, rank: int, world_size: int) -> ArrayBatches:
         """Slices of the training part in a shuffled order."""
@@ -267,22 +265,14 @@ def _check_rows(arrays: Arrays) -> None:
         raise UserError("there are no rows")
     if len(arrays.features) != len(arrays.targets):
         raise UserError(f"{len(arrays.features)} rows of features do not match {len(arrays.targets)} targets")
-    if len(arrays.class_names) == 1:
-        raise UserError(f"the targets have one class only, {arrays.class_names[0]!r}; give rows of other classes")
-    for what, values in (("features", arrays.features), ("targets", arrays.targets)):
-        if isinstance(values, Table):  # checked cell by cell when it is encoded
-            continue
-        try:
-            bad = np.argwhere(~np.isfinite(values if values.dtype.kind in "biuf" else values.astype(float)))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"the {what} are not all numbers: {error}") from None
-        if len(bad):
-            column = f", column {int(bad[0][1])}" if len(bad[0]) > 1 else ""
-            raise UserError(f"row {int(bad[0][0])}{column} of the {what} is not a finite number")
-    strange = np.flatnonzero(~np.isin(arrays.targets, range(len(arrays.class_names))))
-    if arrays.class_names and len(strange):
-        row = int(strange[0])
+    check_targets(arrays.targets, arrays.class_names)
+    if isinstance(arrays.features, Table):  # checked cell by cell when it is encoded
+        return
+    if arrays.features.ndim < 2:
+        raise UserError("the features are one number a row without columns; give them as (rows, 1)")
+    check_finite("features", arrays.features)
+    width = math.prod(arrays.features.shape[1:])
+    if arrays.feature_names and len(arrays.feature_names) != width:
         raise UserError(
-            f"row {row} of the targets is {arrays.targets[row]}, but {len(arrays.class_names)} classes are numbered "
-            f"from 0 to {len(arrays.class_names) - 1}"
+            f"feature_names has {len(arrays.feature_names)} names for {width} columns; give one for each, or none"
         )

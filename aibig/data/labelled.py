@@ -5,12 +5,17 @@ B is the batch size.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from aibig.errors import UserError
 
 Inputs = tuple[Tensor, ...]  # the arguments of a model: (features,), or (tokens, lengths)
 
@@ -67,3 +72,34 @@ class LabelledData(ABC):
     @abstractmethod
     def inference_facts(self) -> dict[str, Any]:
         """What prediction needs to prepare raw samples, as plain values; `predictor` says which class reads it."""
+
+
+def shape_settings(shape: Sequence[int]) -> dict[str, Any]:
+    """What the shape of a sample's features decides of a model, under every name that models give it."""
+    images = {"in_channels": shape[0], "image_size": shape[-1]} if len(shape) == 3 else {}
+    return {"in_features": math.prod(shape), **images}
+
+
+def check_targets(targets: NDArray[Any], class_names: Sequence[str]) -> None:
+    """Raise UserError for a single class, and for a row's target that is not finite, or the number of no class."""
+    if len(class_names) == 1:
+        raise UserError(f"the targets have one class only, {class_names[0]!r}; give rows of other classes")
+    check_finite("targets", targets)
+    strange = np.flatnonzero(~np.isin(targets, range(len(class_names))))
+    if class_names and len(strange):
+        row = int(strange[0])
+        raise UserError(
+            f"row {row} of the targets is {targets[row]}, but {len(class_names)} classes are numbered "
+            f"from 0 to {len(class_names) - 1}"
+        )
+
+
+def check_finite(what: str, values: NDArray[Any]) -> None:
+    """Raise UserError naming the row of what is not a finite number."""
+    try:
+        bad = np.argwhere(~np.isfinite(values if values.dtype.kind in "biuf" else values.astype(float)))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"the {what} are not all numbers: {error}") from None
+    if len(bad):
+        column = f", column {int(bad[0][1])}" if len(bad[0]) > 1 else ""
+        raise UserError(f"row {int(bad[0][0])}{column} of the {what} is not a finite number")

@@ -79,7 +79,10 @@ def from_pair(
 
 
 def _array(values: Any) -> NDArray[Any]:
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+    try:
+        return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+    except ValueError as error:  # rows of different length
+        raise UserError(f"features and targets must be arrays: {error}") from None
 
 
 def _itself(value: Any, *_: Any) -> Any:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aibig.data.fingerprint import fingerprint
-from aibig.data.labelled import Batches, Inputs, LabelledData
+from aibig.data.labelled import Batches, Inputs, LabelledData, check_targets, shape_settings
 from aibig.data.order import EpochOrder
 from aibig.data.splits import split_rows
 from aibig.errors import UserError
@@ -88,6 +88,7 @@ class SampleData(LabelledData):
     ) -> None:
         samples = source() if callable(source) else source
         self.samples, self.class_names, self.batch_size = samples, samples.class_names, batch_size
+        check_targets(samples.targets, samples.class_names)
         rows = split_rows(
             *(len(samples.targets), validation_fraction, test_fraction, split_seed),
             classes=samples.targets if samples.class_names else None,
@@ -269,12 +270,6 @@ def read_into(batch: Tensor, samples: Samples, rows: list[int], seed: int | None
         place.copy_(features)
         if scaled:
             samples.scale_(place)
-
-
-def shape_settings(shape: list[int]) -> dict[str, Any]:
-    """What the shape of a sample's features decides of a model, under every name that models give it."""
-    images = {"in_channels": shape[0], "image_size": shape[-1]} if len(shape) == 3 else {}
-    return {"in_features": math.prod(shape), **images}
 
 
 def default_workers() -> int:

@@ -173,6 +173,22 @@ def test_what_is_no_dataset_or_has_samples_of_other_shapes_is_said() -> None:
         drawn(SampleData(dataset_samples(Growing()), workers=0).training_batches(0, 0, 1), 1)
 
 
+@pytest.mark.parametrize(
+    ("targets", "class_names", "complaint"),
+    [
+        (np.arange(ROWS) % 4, ["a", "b", "c"], "row 3 of the targets is 3, but 3 classes are numbered from 0 to 2"),
+        (np.arange(ROWS) % 3 - 1, ["a", "b", "c"], "row 0 of the targets is -1, but 3 classes"),
+        (np.where(np.arange(ROWS) == 7, np.nan, 0.5), [], "row 7 of the targets is not a finite number"),
+        (np.zeros(ROWS, int), ["a"], "one class only, 'a'"),
+    ],
+)
+def test_targets_that_cannot_be_are_named_before_training(targets: Any, class_names: list[str], complaint: str) -> None:
+    samples = Drawn()
+    samples.targets, samples.class_names = targets, class_names
+    with pytest.raises(UserError, match=complaint):
+        SampleData(samples, workers=0)
+
+
 @pytest.mark.parametrize("kind", [Drawn, DrawnByProcesses])
 def test_data_that_are_let_go_leave_no_worker(kind: Any) -> None:
     def workers() -> set[Any]:
