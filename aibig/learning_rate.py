@@ -59,6 +59,8 @@ def find_lr(
         raise UserError(f"low {low:g} must be below high {high:g}, and steps at least 2")
     if picture is not None and Path(picture).suffix not in PICTURES:
         raise UserError(f"{picture}: a picture's name ends with {' or '.join(PICTURES)}")
+    if picture is not None and not Path(picture).parent.is_dir():
+        raise UserError(f"{picture}: there is no folder {Path(picture).parent}; make it first")
     run = load_config(config, overrides)
     base = run.values["optimizer"].get("lr")
     if not base:

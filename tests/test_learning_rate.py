@@ -47,6 +47,7 @@ def test_rates_that_do_not_train_give_no_suggestion() -> None:
         ({"low": 1.0, "high": 0.1}, "low 1 must be below high 0.1"),
         ({"steps": 0}, "steps must be a whole number, at least 1"),
         ({"picture": "lr.doc"}, "ends with .svg or .png"),
+        ({"picture": "nowhere/lr.svg"}, "nowhere/lr.svg: there is no folder nowhere"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(settings: dict[str, float], complaint: str) -> None:
