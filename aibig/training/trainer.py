@@ -357,16 +357,21 @@ class Trainer:
 
     @contextmanager
     def _saved_if_it_fails(self) -> Iterator[None]:
-        """If an error ends the run between two updates, save first: then nothing is lost. Say which is the case."""
+        """If an error ends the run between two updates, save first: then nothing is lost.
+
+        Say which is the case, except of a UserError, which says all that there is to say.
+        """
         try:
             yield
-        except UserError:
+        except Diverged:
             raise
-        except Exception:
+        except Exception as error:
             if self.folder is not None and self.progress.step:
                 with suppress(Exception):  # the error that came first is the one to show
                     if self._is_whole and self.world.size == 1:  # other ranks know nothing of it
                         self._save()
+                if isinstance(error, UserError):  # says all in its own line
+                    raise
                 saved = checkpoint.steps(self.folder)
                 last = f"the last checkpoint is of step {saved[-1]}; " if saved else "there is no checkpoint yet; "
                 if saved[-1:] == [self.progress.step]:

@@ -143,20 +143,24 @@ def test_a_callback_that_fails_costs_nothing(
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-@pytest.mark.parametrize("family", ["nets", "dqn"])
-def test_an_evaluation_that_fails_costs_nothing(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("family", "error"), [("nets", Boom), ("dqn", Boom), ("nets", aibig.UserError("b.png: is no picture"))]
+)
+def test_an_evaluation_that_fails_costs_nothing(
+    family: str, error: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from aibig.training.trainer import Trainer
 
     evaluated = Trainer._validation_metrics
 
     def failing(self: Trainer) -> dict[str, float]:
         if self.progress.step == 40:
-            raise Boom
+            raise error
         return evaluated(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_validation_metrics", failing)
-        with pytest.raises(Boom):
+        with pytest.raises((Boom, aibig.UserError)):
             aibig.train(FAMILIES[family], out=tmp_path / "parts")
     assert checkpoint.steps(tmp_path / "parts" / "checkpoints")[-1] == 40
     aibig.train(FAMILIES[family], out=tmp_path / "parts", resume=True)
