@@ -102,7 +102,8 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
         )
         page = None if found.report is None else str(found.report)
         if chosen.json:
-            rest = {"intervals": found.intervals, "per_class": found.per_class, "note": found.note}
+            intervals = {name: ends for name, ends in found.intervals.items() if all(map(math.isfinite, ends))}
+            rest = {"intervals": intervals, "per_class": found.per_class, "note": found.note}
             print(
                 json.dumps({"metrics": finite(found), **{key: one for key, one in rest.items() if one}, "report": page})
             )

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aibig.config import load_config
+from aibig.config import load_config, read_yaml
 from aibig.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Evaluation(dict[str, float]):
 
 def evaluate(
     path: str | Path,
-    data: str | Path | None = None,
+    data: Any = None,
     *,
     split: str = "test",
     bootstrap: bool = False,
@@ -45,7 +45,8 @@ def evaluate(
     """Measure the model of the run in `path` on a part of its own data, or on other data, and write its page.
 
     split: "test", as training ended with, or "validation". data: a file or folder to measure on instead, a text for
-    a language model say; then `path` may also be a model's folder without its run. bootstrap: 95 % intervals, from
+    a language model say; then `path` may also be a model's folder without its run. Data, or an environment, that the
+    run was given as an object are given again here, and `split` is a part of them. bootstrap: 95 % intervals, from
     1,000 resamples. report: where the page goes, by default report.html in the folder (report-NAME.html for other
     parts and data); False for none.
 
@@ -61,10 +62,13 @@ def evaluate(
     if not is_run(folder) and data is None and (folder / "model.json").is_file():
         raise UserError(f"{path}: is a model without its run; name the data to measure it on")
     record = read_record(folder) if is_run(folder) or data is None else None
-    if record is not None and not (folder / "model").is_dir():
+    given_again = data is not None and not isinstance(data, str | Path)
+    if record is not None and record.result is None:
         evaluation = Evaluation({}, note=f"{path}: the run has not ended, so there is no model to measure yet")
         if not report or data is not None:
             raise UserError(f"{evaluation.note}; go on with --resume --out {path}")
+    elif given_again:
+        evaluation, data = _measure_part(folder, split, data), None
     elif data is not None:
         seen = measure(folder, data)
         evaluation = Evaluation(seen.metrics(), seen)
@@ -99,12 +103,15 @@ def measure(path: str | Path, data: str | Path) -> Outcome:
     return outcome
 
 
-def _measure_part(path: Path, split: str) -> Evaluation:
+def _measure_part(path: Path, split: str, given_again: Any = None) -> Evaluation:
     """The run's model on a part of the run's own data, by the run's own task."""
     from aibig.inference.model_folder import load_model
     from aibig.train import build
 
-    config = load_config(path / "config.yaml", {"trainer.device": "auto"})  # it may have been another machine's
+    overrides: dict[str, Any] = {"trainer.device": "auto"}  # it may have been another machine's
+    if given_again is not None:
+        overrides[f"{section_of_object(path)}.name"] = given_again
+    config = load_config(path / "config.yaml", overrides)
     config.weights_follow = True
     model: Any = load_model(path)
     trainer, task = build(config)
@@ -114,6 +121,15 @@ def _measure_part(path: Path, split: str) -> Evaluation:
     if not metrics:
         raise UserError(f"{path}: the run has no {split} part; give data to measure on, or another --split")
     return Evaluation(metrics, outcome)
+
+
+def section_of_object(path: Path) -> str:
+    """The section of a run, "data" or "env", whose name was an object. Raises UserError if none was."""
+    sections, _ = read_yaml(path / "config.yaml")
+    for section in ("data", "env"):
+        if str(sections.get(section, {}).get("name", "")).startswith("<"):
+            return section
+    raise UserError(f"{path}: was not given an object as data; give a file or folder to measure on")
 
 
 def _write_report(

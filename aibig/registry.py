@@ -103,8 +103,8 @@ class Registry:
             return found
         if name.startswith("<"):
             raise UserError(
-                f"{name} was an object given from Python, which no file can hold; give it again: "
-                "aibig.train({...}, out=RUN, resume=True) goes on"
+                f"{name} was an object given from Python, which no file can hold; give it again: aibig.train({{...}}, "
+                "out=RUN, resume=True) goes on, aibig.evaluate(RUN, OBJECT) measures"
             )
         known = [*entries, *self._other_names()]
         raise UserError(f"unknown {self.kind} {name!r}{nearest(name, known) or '; there are: ' + ', '.join(entries)}")

@@ -218,3 +218,19 @@ def test_a_torch_dataset_stands_in_place_of_a_name() -> None:
     }
     run = aibig.train(config)
     assert run.result is not None and run.result["metrics"]["accuracy"] == 1.0
+
+
+def test_a_run_on_an_object_is_measured_when_it_is_given_again(tmp_path: Path) -> None:
+    frame = pd.DataFrame(POINTS, columns=["a", "b", "c"]).assign(sign=np.where(SIGNS, "plus", "minus"))
+    run = aibig.train(config(frame, target="sign"), out=tmp_path / "run")
+    assert run.result is not None
+    with pytest.raises(aibig.UserError, match=r"was an object given from Python.*aibig.evaluate\(RUN, OBJECT\)"):
+        aibig.evaluate(run.path)
+    found = aibig.evaluate(run.path, frame)
+    assert dict(found) == pytest.approx(run.result["metrics"], abs=1e-5) and (run.path / "report.html").is_file()
+
+
+def test_features_may_have_a_column_named_target(tmp_path: Path) -> None:
+    frame = pd.DataFrame(POINTS, columns=["target", "b", "c"])
+    run = aibig.train(config((frame, SIGNS)), out=tmp_path / "run")
+    assert run.result is not None and run.result["metrics"]["accuracy"] > 0.8

@@ -37,6 +37,7 @@ PICTURES = {  # what must be on the page of each family
     "lstm": ["The text itself", "Temperature 1"],
     "transformer": ["The text itself", "Temperature 1"],
     "dqn": ["Returns", "Lengths"],
+    "texts": ["Confusion matrix", "Precision and recall", "Calibration"],
 }
 
 

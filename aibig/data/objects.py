@@ -69,6 +69,9 @@ def from_pair(
     frame = pd.DataFrame(dict(zip(names, columns.T, strict=True)))
     if isinstance(features, pd.DataFrame):
         frame.index = features.index
+        while not {*names}.isdisjoint(map(str, features.columns)):
+            names = [f"{name}_" for name in names]  # a column has that name already
+        frame.columns = names
         both = pd.concat([features, frame], axis=1)
         target = names[0] if len(names) == 1 else names
         return from_frame(both, target=target, target_type=target_type, missing=missing, max_categories=max_categories)

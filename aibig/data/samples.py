@@ -82,6 +82,7 @@ class SampleData(LabelledData):
         batch_size: PositiveInt = 64,
         validation_fraction: Fraction = 0.15,
         test_fraction: Fraction = 0.2,
+        split: Literal["auto", "stratified", "random"] = "auto",
         split_seed: NonNegativeInt = 0,
         workers: NonNegativeInt | Literal["auto"] = "auto",
         prefetch: NonNegativeInt = 2,
@@ -91,6 +92,7 @@ class SampleData(LabelledData):
         check_targets(samples.targets, samples.class_names)
         rows = split_rows(
             *(len(samples.targets), validation_fraction, test_fraction, split_seed),
+            split=split,
             classes=samples.targets if samples.class_names else None,
             class_names=samples.class_names,
             given=samples.given,

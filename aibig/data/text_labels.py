@@ -22,7 +22,7 @@ from aibig.data.fingerprint import fingerprint
 from aibig.data.labelled import Batches, Inputs, LabelledData
 from aibig.data.order import EpochOrder
 from aibig.data.sentences import Encoder, Sentences
-from aibig.data.splits import split_rows
+from aibig.data.splits import Split, split_rows
 from aibig.data.tokenizer import UNKNOWN_CHARACTER, make_tokenizer
 from aibig.errors import UserError, nearest
 from aibig.seeds import derive_seed
@@ -160,9 +160,9 @@ class LabelledTexts(LabelledData):
 
     source: labelled texts by part, or a function that returns them. Classes and vocabulary are those of the training
     part. batch_size: sentences of a micro-batch over all ranks. validation_fraction, test_fraction: what is split
-    off the training part where there is no such part, classes in proportion. split_seed: which sentences; the same
-    for every seed of training. tokenizer, vocab_size: see `make_tokenizer`. lower_case: read all text so.
-    max_tokens: longer sentences are cut.
+    off the training part where there is no such part; by which rule says split, see `split_rows`. split_seed: which
+    sentences; the same for every seed of training. tokenizer, vocab_size: see `make_tokenizer`. lower_case: read all
+    text so. max_tokens: longer sentences are cut.
 
     Raises UserError for a single class, an unknown label, or parts that can't be split off.
     """
@@ -174,6 +174,7 @@ class LabelledTexts(LabelledData):
         batch_size: PositiveInt = 32,
         validation_fraction: Fraction = 0.15,
         test_fraction: Fraction = 0.2,
+        split: Literal["auto", "stratified", "random"] = "auto",
         split_seed: NonNegativeInt = 0,
         tokenizer: Literal["words", "characters", "bytes", "bpe"] = "words",
         vocab_size: PositiveInt = 10_000,
@@ -187,7 +188,7 @@ class LabelledTexts(LabelledData):
             raise UserError(
                 f"{given['train'].place(0)}: all labels are {self.class_names[0]!r}; give other classes too"
             )
-        texts = split_parts(given, self.class_names, validation_fraction, test_fraction, split_seed)
+        texts = split_parts(given, self.class_names, validation_fraction, test_fraction, split, split_seed)
         training = "\n".join(texts["train"].texts)
         if tokenizer == "characters":
             training += UNKNOWN_CHARACTER
@@ -311,15 +312,23 @@ def class_numbers(texts: TextTable, class_names: Sequence[str]) -> NDArray[np.in
 
 
 def split_parts(
-    given: Parts, class_names: Sequence[str], validation_fraction: float, test_fraction: float, split_seed: int
+    given: Parts,
+    class_names: Sequence[str],
+    validation_fraction: float,
+    test_fraction: float,
+    split: Split,
+    split_seed: int,
 ) -> dict[str, TextTable]:
-    """The parts as given; those that are missing are split off "train", classes in proportion."""
+    """The parts as given; those that are missing are split off "train"."""
     train = given["train"]
     fractions = {"validation": validation_fraction, "test": test_fraction}
     wanted = {name: 0.0 if name in given else fraction for name, fraction in fractions.items()}
     classes = class_numbers(train, class_names)
     rows = split_rows(
-        *(len(classes), wanted["validation"], wanted["test"], split_seed), classes=classes, class_names=class_names
+        *(len(classes), wanted["validation"], wanted["test"], split_seed),
+        split=split,
+        classes=classes,
+        class_names=class_names,
     )
     return {name: train.take(index) for name, index in rows.items()} | {
         name: given[name] for name in fractions if name in given

@@ -102,7 +102,7 @@ class Classification(Supervised):
         """As many outputs as classes. Raises UserError for targets without classes."""
         classes = len(data.class_names)
         if not classes:
-            raise UserError("has no classes; give their names (class_names), or use the task 'regression'")
+            raise UserError("has values for targets, no classes; name the classes, or use the task 'regression'")
         return {**data.model_settings(), "out_features": classes, "num_classes": classes}
 
     def loss(self, batch: Batch) -> Loss:

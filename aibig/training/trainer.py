@@ -66,7 +66,7 @@ class Trainer:
     max_steps (updates), max_epochs, max_samples, max_tokens, max_env_steps, max_minutes (of training): the first
     that is reached ends the run; schedules run over the counted ones.
     best_metric: of the evaluation, selects the best model; None is the task's own. patience: the run ends after so
-    many evaluations in a row that bettered the best by no more than min_delta.
+    many evaluations in a row without a gain of more than min_delta over the last that had one.
     eval_every, save_every, log_every: in updates. By default a run is evaluated and saved twenty times, or
     every 1,000 updates if only its minutes are limited; beside that it is saved at each best evaluation and every
     `save_minutes`. keep_last: checkpoints kept beside the best. tensorboard: write its files into the run's folder.

@@ -274,3 +274,14 @@ def test_mending_a_file_lets_a_run_go_on_and_moving_one_does_not(folder: Path) -
     assert fingerprint(moved) == before
     (moved / "red" / "03.png").rename(moved / "blue" / "13.png")
     assert fingerprint(moved) != before
+
+
+def test_a_class_of_one_picture_can_be_split_at_random(tmp_path: Path) -> None:
+    for name in ["a/1.png", "a/2.png", "a/3.png", "a/4.png", "a/5.png", "b/1.png"]:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    with pytest.raises(UserError, match=r"class 'b' has 1 row.*set data.split=random"):
+        ImageData(image_folder(path=str(tmp_path)), image_size=8)
+    parts = ImageData(image_folder(path=str(tmp_path)), image_size=8, split="random").parts
+    assert sorted(row for rows in parts.values() for row in rows.tolist()) == [*range(6)]
