@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from aibig.comparison import compare
-    from aibig.config import Config, load_config
+    from aibig.config import Config, describe, load_config
     from aibig.dry_run import check
     from aibig.errors import UserError
     from aibig.evaluation import evaluate
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "aibig.comparison": ("compare",),
-    "aibig.config": ("Config", "load_config"),
+    "aibig.config": ("Config", "describe", "load_config"),
     "aibig.dry_run": ("check",),
     "aibig.errors": ("UserError",),
     "aibig.evaluation": ("evaluate",),
@@ -60,6 +60,7 @@ __all__ = [
     "check",
     "compare",
     "create_model",
+    "describe",
     "evaluate",
     "find_lr",
     "finetune",

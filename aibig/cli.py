@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from aibig.config import describe as find_settings
 from aibig.config import parse_overrides
 from aibig.registry import list_models as all_models
 from aibig.registry import models
@@ -88,6 +89,24 @@ def list_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", help="nets, dqn or language")
     parser.add_argument("--parameters", action="store_true", help="count parameters at default settings")
     parser.add_argument("--json", action="store_true", help="a JSON list of name, family and summary")
+    parser.set_defaults(run=run)
+
+
+def describe(parser: argparse.ArgumentParser) -> None:
+    """list the settings of a model, a dataset, a task, ..., or of the sections trainer and finetune"""
+
+    def run(chosen: argparse.Namespace) -> int:
+        found = find_settings(chosen.name)
+        if chosen.json:
+            print(json.dumps(found))
+            return 0
+        for what, settings in found.items():
+            head = [what, "default", "takes"]
+            show_table(head, [[name, one["default"], one["takes"]] for name, one in settings.items()] or [["", "", ""]])
+        return 0
+
+    parser.add_argument("name", metavar="NAME", help="what a config would name, csv or resnet18 for example")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 
 
@@ -224,6 +243,7 @@ COMMANDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "train": train,
     "find-lr": find_lr,
     "models": list_models,
+    "describe": describe,
     "evaluate": evaluate,
     "compare": compare,
     "predict": predict,
@@ -234,7 +254,8 @@ COMMANDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 EXAMPLES = {
     "train": "--config nets/digits optimizer.lr=3e-3 --seeds 5",
     "find-lr": "--config nets/digits --out lr.svg",
-    "models": "'l*' --parameters",
+    "models": "'resnet*' --parameters",
+    "describe": "csv",
     "evaluate": "runs/digits-0001 --bootstrap",
     "compare": "runs/digits-0001 runs/digits-0002",
     "predict": "runs/digits-0001 table.csv",

@@ -19,10 +19,12 @@ import yaml
 from aibig.errors import UserError, nearest
 from aibig.registry import SECTIONS, Given, Registry, check_setting
 from aibig.settings import REQUIRED, NonNegativeInt, Setting, check, load, read_settings
+from aibig.settings import describe as describe_annotation
 
 TRAINER = "aibig.training.trainer:Trainer"
 FINETUNE = "aibig.pretrained:finetune"
 LONGEST_NAME = 200  # characters; longer ones are texts
+OWN_SETTINGS = {"trainer": TRAINER, "finetune": FINETUNE}  # sections that name nothing
 DEFAULT_NAMES = {"optimizer": "adamw", "schedule": "constant"}
 
 # What a resumed run may set otherwise than it began: how long it goes on, how often and where it logs and saves, who
@@ -135,6 +137,29 @@ def _from_python(section: Any) -> Any:
 def _name_or_object(value: Any) -> Any:
     is_text = isinstance(value, str) and ("\n" in value or len(value) > LONGEST_NAME)
     return Given(value) if is_text or not isinstance(value, str | int | float | None) else value
+
+
+def describe(name: str) -> dict[str, dict[str, dict[str, str]]]:
+    """The settings of whatever a config can name `name`, or of "trainer" or "finetune".
+
+    What it is -> setting -> what it takes and its default, in words. Raises UserError with the nearest names.
+    """
+    found, known = {}, [*OWN_SETTINGS]
+    if name in OWN_SETTINGS:
+        found[f"section {name!r}"] = read_settings(OWN_SETTINGS[name])
+    for registry in SECTIONS.values():
+        names = registry.names(others=registry.kind != "environment")
+        known += names
+        if name in names:
+            found[f"{registry.kind} {name!r}"] = registry.settings(name)
+    if not found:
+        raise UserError(f"nothing is named {name!r}{nearest(name, known) or '; try aibig models'}")
+    return {what: {key: _in_words(one) for key, one in settings.items()} for what, settings in found.items()}
+
+
+def _in_words(setting: Setting) -> dict[str, str]:
+    default = "" if setting.default is REQUIRED else "null" if setting.default is None else str(setting.default)
+    return {"takes": describe_annotation(setting.annotation), "default": default or "(needed)"}
 
 
 def find_config(source: str | Path) -> Path:

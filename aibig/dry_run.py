@@ -36,10 +36,11 @@ def check(config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
     Raises UserError for whatever is wrong with what was asked; other errors come as they would in the run.
     """
     checked = load_config(config, overrides)
-    from aibig.train import build
+    from aibig.train import announce, build
     from aibig.training.device import peak_memory
 
     trainer, task = build(checked)
+    announce(trainer, task)
     chosen = trainer.settle(task)
     limits, selection, eval_every = trainer.limits, trainer.selection, trainer.eval_every
     sample = Sample(trainer)
@@ -157,7 +158,12 @@ def evaluate_within(limit: float, trainer: Trainer, task: Task) -> tuple[dict[st
     # A compiled model would be compiled again for the hook.
     hook = None if trainer.compile else task.model.register_forward_pre_hook(look_at_the_clock)
     try:
-        return trainer.evaluate(task, "validation"), time.perf_counter() - begun
+        metrics = trainer.evaluate(task, "validation")
+        if (seconds := time.perf_counter() - begun) < limit / 4:  # the first one imports what later ones do not
+            begun = time.perf_counter()
+            metrics = trainer.evaluate(task, "validation")
+            seconds = time.perf_counter() - begun
+        return metrics, seconds
     except Enough:
         return None, limit
     finally:

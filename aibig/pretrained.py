@@ -46,7 +46,9 @@ def finetune(
     if weights is not None:
         model.adapted = [*getattr(model, "adapted", []), take_weights(model, weights)]  # type: ignore[assignment]
     if freeze != "nothing":
-        freeze_parameters(model, freeze)
+        frozen = freeze_parameters(model, freeze)
+        if weights is not None:
+            refuse_random(model, weights, frozen)
     if layer_decay != 1.0:
         depths, head = _depths(model)
         model.learning_rate_factors = {  # type: ignore[assignment]
@@ -58,8 +60,7 @@ def finetune(
 @torch.no_grad()
 def take_weights(model: nn.Module, source: str | Path) -> str:
     """Copy the tensors of `source` that fit into `model`. Returns what was taken and what not, in a line."""
-    path = Path(source)
-    given = read_weights(model_folder(path) / WEIGHTS if path.is_dir() else path)
+    given = read_source(source)
     own = model.state_dict()
     fitting = [name for name in own if name in given and given[name].shape == own[name].shape]
     if not fitting:
@@ -71,6 +72,14 @@ def take_weights(model: nn.Module, source: str | Path) -> str:
     for name in fitting:
         own[name].copy_(given[name])
     return f"finetune: {len(fitting)} of {len(own)} tensors taken from {source}{_left_out(own, given, fitting)}"
+
+
+def read_source(source: str | Path) -> dict[str, Tensor]:
+    """The tensors by name of a run's folder, a model folder or a file. Raises UserError if it has none."""
+    path = Path(source)
+    if not path.exists():
+        raise UserError(f"{path}: no such run, model folder or file of weights")
+    return read_weights(model_folder(path) / WEIGHTS if path.is_dir() else path)
 
 
 def _left_out(own: dict[str, Tensor], given: dict[str, Tensor], fitting: list[str]) -> str:
@@ -85,21 +94,37 @@ def _left_out(own: dict[str, Tensor], given: dict[str, Tensor], fitting: list[st
     return f"; newly initialised: {named}" if words else ""
 
 
-def freeze_parameters(model: nn.Module, which: str | int) -> None:
-    """Take the gradient from the parameters of all but the head, or of the first `which` blocks, and pin them."""
+def refuse_random(model: nn.Module, source: str, frozen: list[str]) -> None:
+    """Raise UserError if a parameter that is frozen was not taken from the file `source`: it would stay random."""
+    given = read_source(source)
+    own = model.state_dict()
+    random = [name for name in frozen if name not in given or given[name].shape != own[name].shape]
+    if random:
+        raise UserError(
+            f"freeze: {random[0]} is not in {source} with this shape, so it would be frozen as it was initialised; "
+            "freeze fewer blocks, or none"
+        )
+
+
+def freeze_parameters(model: nn.Module, which: str | int) -> list[str]:
+    """Take the gradient from the parameters of all but the head, or of the first `which` blocks, and pin them.
+
+    Returns the names of the parameters.
+    """
     depths, head = _depths(model)
     blocks = head if which == "all_but_head" else int(which)
     if blocks > head:
         raise UserError(f"freeze: {which} blocks, but the model has {head} below its head")
-    for name, parameter in model.named_parameters():
-        if depths[name] < blocks:
-            parameter.requires_grad_(False)
+    frozen = [(name, one) for name, one in model.named_parameters() if depths[name] < blocks]
+    for _, parameter in frozen:
+        parameter.requires_grad_(False)
     for module in model.modules():
         parameters = list(module.parameters())
         if parameters and not any(one.requires_grad for one in parameters):
             for part in module.modules():
                 part.training = False
                 part.train = MethodType(_stay, part)  # type: ignore[method-assign]
+    return [name for name, _ in frozen]
 
 
 def _stay(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -68,13 +68,9 @@ def train(
     elif out is not None and is_main_rank():
         run_folder.refuse_if_in_use(Path(out))
     trainer, task = build(checked, callbacks)
-    if trainer.world.is_main:
-        for line in getattr(task.model, "adapted", []):  # what of pretrained weights was taken
-            print(line, file=sys.stderr)
+    announce(trainer, task)
     checked.values["trainer"].update(trainer.settle(task))
     if trainer.world.is_main:
-        for note in task.notes:
-            print(f"data: {note}", file=sys.stderr)
         if folder is None:
             folder = run_folder.create(out, checked.name)
         run_folder.begin(folder, checked)
@@ -94,6 +90,13 @@ def train(
             ) from None
     trainer.world.wait()
     return run_folder.Run(folder, run_folder.read_result(folder))
+
+
+def announce(trainer: Trainer, task: Task) -> None:
+    """Say what data were taken for, and what of pretrained weights was taken."""
+    if trainer.world.is_main:
+        for note in [*(f"data: {one}" for one in task.notes), *getattr(task.model, "adapted", [])]:
+            print(note, file=sys.stderr)
 
 
 @contextmanager
@@ -203,7 +206,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("--config", metavar="FILE", help="a YAML file, or a shipped config's name (nets/digits)")
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default: the next number under runs/)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or the newest one")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or the newest of --config")
     parser.add_argument("--seeds", type=int, metavar="N", help="train with N seeds; print their mean and spread")
     parser.add_argument("--check", action="store_true", help="only try it: estimate time, memory and disk")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")

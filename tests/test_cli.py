@@ -195,5 +195,20 @@ def test_a_folder_in_use_is_never_written_into(capsys: pytest.CaptureFixture[str
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("years of work")
     code, _, err = run(capsys, "train", "--config", "nets/digits", "trainer.max_steps=1", "--out", "mine")
-    assert code == 2 and err.startswith("mine: is in use")
+    assert code == 2 and err.startswith("mine: holds something already")
     assert [one.name for one in Path("mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("name", ["csv", "resnet18", "trainer", "finetune", "q_learning", "digits", "CIFAR10", "net"])
+def test_settings_are_listed_with_what_they_take(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "describe", name, "--json")
+    listed = {key: one for settings in json.loads(out).values() for key, one in settings.items()}
+    assert code == 0 and all(one["takes"] and one["default"] for one in listed.values())
+    known = {"csv": "target", "resnet18": "num_classes", "trainer": "patience", "finetune": "freeze", "net": "hidden"}
+    assert known.get(name, next(iter(listed))) in listed
+    assert run(capsys, "describe", name)[1].count("\n") >= len(listed)
+
+
+def test_what_nothing_is_named_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "describe", "digitz")
+    assert code == 2 and err == "nothing is named 'digitz'; did you mean 'digits'?\n"

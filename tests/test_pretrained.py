@@ -174,7 +174,7 @@ def test_part_of_a_models_tensors_is_taken_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"weights": "nowhere"}, "nowhere: no such file of weights"),
+        ({"weights": "nowhere"}, "nowhere: no such run, model folder or file of weights"),
         ({"weights": "."}, "holds no model"),
         ({"weights": "narrow.pth"}, "narrow.pth: none of its tensors fits this model"),
         ({"freeze": 4}, "freeze: 4 blocks, but the model has 3 below its head"),
@@ -203,3 +203,11 @@ def test_a_config_names_the_place_of_a_mistake() -> None:
 def test_a_model_without_known_blocks_is_refused() -> None:
     with pytest.raises(aibig.UserError, match="a Linear that create_model did not make has no known head"):
         aibig.finetune(nn.Linear(3, 2), freeze="all_but_head")
+
+
+def test_what_was_not_taken_is_not_frozen(tmp_path: Path) -> None:
+    torch.save(cnn().state_dict(), tmp_path / "grey.pth")
+    colour = {"weights": str(tmp_path / "grey.pth"), "freeze": 1}
+    with pytest.raises(aibig.UserError, match=r"freeze: stem.0.weight is not in .*grey.pth with this shape"):
+        aibig.finetune(cnn(in_channels=3), **colour)
+    aibig.finetune(cnn(num_classes=3), **colour | {"freeze": "all_but_head"})

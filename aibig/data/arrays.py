@@ -86,7 +86,7 @@ class ArrayData(LabelledData):
         self.batch_size = batch_size
         self.target_names = arrays.target_names
         _check_rows(arrays)
-        targets = torch.from_numpy(np.ascontiguousarray(arrays.targets))
+        targets = torch.from_numpy(np.require(arrays.targets, requirements=["C", "W"]))
         targets = targets.long() if self.class_names else targets.float().reshape(len(targets), -1)
         rows = _split(arrays, validation_fraction, test_fraction, split_seed, split)
         self.columns: Columns | None = None  # of a table
@@ -96,7 +96,7 @@ class ArrayData(LabelledData):
             self.feature_names, scaling = self.columns.names, "none"  # encoded, and thereby scaled
         else:
             values = arrays.features
-        features = torch.from_numpy(np.ascontiguousarray(values))
+        features = torch.from_numpy(np.require(values, requirements=["C", "W"]))
         features = features if features.dtype == torch.uint8 else features.float()  # bytes stay bytes until drawn
         self.augmentation = Augmentation(shift_pixels, flip, rotate_degrees)
         if self.augmentation and not (features.dtype == torch.uint8 and features.ndim == 4):

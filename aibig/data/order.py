@@ -12,8 +12,9 @@ from aibig.seeds import derive_seed
 class EpochOrder:
     """Shuffled batches of row numbers, epoch after epoch, each rank its own rows of each batch.
 
-    Every row comes once an epoch; the last batch may be smaller. With several ranks a batch is dealt out in turn,
-    and a last batch with fewer rows than ranks is left out.
+    Every row comes once an epoch; the last batch may be smaller. A single row that is left over, which batch norm
+    could not use alone, joins the last batch. With several ranks a batch is dealt out in turn, and a last batch with
+    fewer rows than ranks is left out.
 
     Raises UserError if there are fewer rows than ranks.
     """
@@ -24,7 +25,9 @@ class EpochOrder:
         self._rows, self._batch_size, self._seed = rows, batch_size, seed
         self._rank, self._world_size = rank, world_size
         whole, rest = divmod(rows, batch_size)
-        self.batches_per_epoch = whole + (rest >= world_size)
+        joins = whole > 0 and rest == 1
+        self.batches_per_epoch = whole + (rest >= world_size and not joins)
+        self._rows_used = rows if joins or rest >= world_size else rows - rest
         self.epoch, self._batch = 0, 0
         self._order = self._shuffled()
 
@@ -35,7 +38,8 @@ class EpochOrder:
             self._order = self._shuffled()
         start = self._batch * self._batch_size
         self._batch += 1
-        batch = self._order[start : start + self._batch_size]
+        is_last = self._batch == self.batches_per_epoch
+        batch = self._order[start : self._rows_used if is_last else start + self._batch_size]
         return batch[self._rank :: self._world_size], len(batch)
 
     def seed_of_batch(self, purpose: str) -> int:

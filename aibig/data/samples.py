@@ -98,7 +98,7 @@ class SampleData(LabelledData):
             given=samples.given,
         )
         self.parts = {name: torch.from_numpy(index) for name, index in rows.items()}
-        targets = torch.from_numpy(np.ascontiguousarray(samples.targets))
+        targets = torch.from_numpy(np.require(samples.targets, requirements=["C", "W"]))
         self._targets = targets.long() if self.class_names else targets.float().reshape(len(targets), -1)
         self.fingerprint = samples.fingerprint(self.parts["train"])
         example = samples.read(int(self.parts["train"][0]), None)

@@ -275,7 +275,7 @@ def _is_of_no_use(cells: pd.Series) -> str:
     if not types.is_integer_dtype(cells) or len(cells) < 3 or cells.isna().any():
         return ""
     values = cells.to_numpy(np.int64)
-    return "counts the rows" if values[0] in (0, 1) and (np.diff(values) == 1).all() else ""
+    return "counts the rows; data.features keeps it" if values[0] in (0, 1) and (np.diff(values) == 1).all() else ""
 
 
 class Layout(NamedTuple):

@@ -22,6 +22,8 @@ UNKNOWN_CHARACTER = "\ufffd"  # Unicode's own for what can't be shown
 class Tokenizer(ABC):
     """Text to token numbers and back."""
 
+    between = ""  # what stands between the texts of two tokens
+
     @property
     @abstractmethod
     def vocab_size(self) -> int:
@@ -117,6 +119,7 @@ class LibraryTokenizer(Tokenizer):
 
     def __init__(self, kind: str, tokenizer: Any) -> None:
         self.kind, self._tokenizer = kind, tokenizer
+        self.between = " " if kind == "words" else ""
 
     @property
     def vocab_size(self) -> int:

@@ -46,8 +46,9 @@ def save_model(
     state = model.state_dict() if weights is None else weights
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     save_file(plain, temporary / WEIGHTS, metadata={"format": "pt"})
-    described = {"format": FORMAT, **registered, **(facts or {})}
+    described: dict[str, Any] = {"format": FORMAT, **registered, **(facts or {})}
     (temporary / FACTS).write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
+    (temporary / WEIGHTS).chmod((temporary / FACTS).stat().st_mode)  # safetensors lets nobody else read it
     if folder.exists():
         folder.rename(replaced)
     temporary.rename(folder)

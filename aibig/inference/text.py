@@ -72,7 +72,7 @@ class TextGenerator:
             chosen = choose(scores, temperature, top_k, generator)
             tokens.append(chosen)
             made.append(chosen)
-            text = self.tokenizer.decode(made)
+            text = self.tokenizer.between + self.tokenizer.decode(made)
             if not text.endswith("\ufffd"):  # else a character of several tokens is not complete yet
                 yield text[len(shown) :]
                 shown = text

@@ -54,7 +54,7 @@ def create(out: str | Path | None, name: str) -> Path:
 def refuse_if_in_use(folder: Path) -> None:
     """Raise UserError if there is anything in `folder`."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is in use; go on with it by --resume, or give another --out")
+        raise UserError(f"{folder}: holds something already; go on with a run there by --resume, or give another --out")
 
 
 def find(out: str | Path | None, name: str, *, holding: str = CONFIG) -> Path:

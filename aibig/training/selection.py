@@ -31,7 +31,10 @@ class Selection:
         """Raise UserError if an evaluation that gave `metrics` can't be judged."""
         if not metrics and self.needs_evaluation:
             setting = "patience" if self.patience is not None else "best_metric"
-            raise UserError(f"trainer.{setting}: there is no validation part to judge by; give one, or leave it out")
+            raise UserError(
+                f"trainer.{setting}: there is no validation part to judge by; give one (data.validation_fraction), or "
+                "leave it out"
+            )
         metric = self.metric or headline
         if metrics and metric not in metrics:
             whose = "trainer.best_metric" if self.metric else "the task's headline"

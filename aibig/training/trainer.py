@@ -132,6 +132,8 @@ class Trainer:
         self.precision: str = precision
         self.threads: int | str = threads
         self.accumulate, self.clip_norm, self.ema_decay = accumulate, clip_norm, ema_decay
+        if any(isinstance(one, type) for one in callbacks):
+            raise UserError("callbacks: give objects, not classes: callbacks=[MyLogger()]")
         self.callbacks, self.tensorboard = list(callbacks), tensorboard
         self.progress = Progress()
         self._at_last_log: tuple[dict[str, int], float] = {}, 0.0

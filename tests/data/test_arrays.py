@@ -83,6 +83,13 @@ def test_ranks_share_a_batch_out_between_them() -> None:
         assert {total for _, total in parts} == {size}
 
 
+def test_a_single_row_that_is_left_over_joins_the_last_batch() -> None:
+    for ranks in (1, 2):
+        order = EpochOrder(21, 5, seed=1, world_size=ranks)
+        assert [order.next()[1] for _ in range(5)] == [5, 5, 5, 6, 5] and order.epoch == 1
+    assert EpochOrder(1, 5, seed=1).next()[0].tolist() == [0]
+
+
 def test_an_order_goes_on_where_it_was() -> None:
     order, other = EpochOrder(23, 5, seed=1), EpochOrder(23, 5, seed=1)
     for _ in range(7):

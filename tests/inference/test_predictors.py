@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from families import FAMILIES
+from families import FAMILIES, LSTM
 from sklearn.datasets import load_digits
 
 import aibig
@@ -132,3 +132,9 @@ def test_a_folder_without_a_model_is_named(folders: dict[str, Path], tmp_path: P
     (broken / "model.json").write_text("{")
     with pytest.raises(UserError, match="is damaged"):
         aibig.load_model(broken)
+
+
+def test_words_go_on_after_a_blank(tmp_path: Path) -> None:
+    words = {**LSTM, "data": {**LSTM["data"], "tokenizer": "words", "vocab_size": 50}}
+    run = aibig.train(words, {"trainer.max_steps": 2}, out=tmp_path / "run")
+    assert aibig.generate(run.path, "the", max_tokens=3).startswith(" ")
