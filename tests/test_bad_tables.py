@@ -62,7 +62,7 @@ REGRESSION = ("task.name=regression", "data.target=length")
         (lambda frame: frame, (), "data: categories (1): colour (blue, red, white)"),
         (lambda frame: frame.assign(ship="Titanic"), (), "data: left out: ship (is constant)"),
         (lambda frame: frame.assign(nothing=NAN), (), "data: left out: nothing (is empty)"),
-        (lambda frame: frame.reset_index(), (), "data: left out: index (counts the rows)"),
+        (lambda frame: frame.reset_index(), (), "data: left out: index (counts the rows; data.features keeps it)"),
         (lambda frame: frame[:10], ("data.split=random",), "data: rows: 6 train, 2 validation, 2 test"),
         (lambda frame: frame[frame["kind"] != "lily"][:10], (), "data: rows: 6 train, 2 validation, 2 test"),
         (

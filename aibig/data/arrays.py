@@ -115,15 +115,9 @@ class ArrayData(LabelledData):
         """Of a table, the rows of each part and what columns were taken for; and which classes a part is without."""
         lines = []
         if self.columns is not None:
-            sizes = ", ".join(f"{len(targets):,} {name}" for name, (_, targets) in self.parts.items())
-            lines += [f"rows: {sizes}", *self.columns.notes()]
+            lines += [f"rows: {self.sizes}", *self.columns.notes()]
             lines += [note] if (note := self.columns.unseen_note()) else []
-        for name, (_, targets) in self.parts.items() if self.class_names else ():
-            counts = torch.bincount(targets.cpu(), minlength=len(self.class_names)).tolist()
-            absent = [repr(one) for one, count in zip(self.class_names, counts, strict=True) if not count]
-            if absent:
-                lines.append(f"the {name} part has no row of class {', '.join(absent)}")
-        return lines
+        return lines + self.absent_classes("row")
 
     def _scaled(self, features: Tensor) -> Tensor:
         return (features - self.shift) / self.scale
@@ -163,9 +157,9 @@ class ArrayData(LabelledData):
             return self._scaled(moved.float()), targets.index_select(0, index)
         return self._prepared(chosen), targets.index_select(0, index)
 
-    def training_targets(self) -> Tensor:
-        """(rows,) class numbers, or (rows, outputs) values."""
-        return self.parts["train"][1]
+    def targets(self, split: str) -> Tensor:
+        """(rows,) class numbers, or (rows, outputs) values, of a part."""
+        return self.parts[split][1]
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Inputs, Tensor]]:
         """All of a part, `ROWS_AT_ONCE` rows at a time, fewer where rows are large."""

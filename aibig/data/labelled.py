@@ -62,8 +62,22 @@ class LabelledData(ABC):
         """The batches of the training part, of one rank."""
 
     @abstractmethod
-    def training_targets(self) -> Tensor:
-        """(rows,) class numbers, or (rows, outputs) values."""
+    def targets(self, split: str) -> Tensor:
+        """(rows,) class numbers, or (rows, outputs) values, of a part."""
+
+    @property
+    def sizes(self) -> str:
+        """How many rows each part has, in words."""
+        return ", ".join(f"{len(self.targets(name)):,} {name}" for name in self.parts)
+
+    def absent_classes(self, row: str) -> list[str]:
+        """A line for each part that has no row (called `row`) of some class."""
+        lines = []
+        for name in self.parts if self.class_names else ():
+            counts = torch.bincount(self.targets(name).cpu(), minlength=len(self.class_names)).tolist()
+            absent = [repr(one) for one, count in zip(self.class_names, counts, strict=True) if not count]
+            lines += [f"the {name} part has no {row} of class {', '.join(absent)}"] if absent else []
+        return lines
 
     @abstractmethod
     def evaluation_batches(self, split: str) -> Iterator[tuple[Inputs, Tensor]]:

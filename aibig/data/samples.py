@@ -118,9 +118,14 @@ class SampleData(LabelledData):
         order = EpochOrder(len(self.parts["train"]), self.batch_size, seed, rank, world_size)
         return SampleBatches(self, order, seed)
 
-    def training_targets(self) -> Tensor:
-        """(rows,) class numbers, or (rows, outputs) values."""
-        return self._targets[self.parts["train"]]
+    @property
+    def notes(self) -> list[str]:
+        """How many samples there are, and which classes a part is without."""
+        return [f"samples: {self.sizes}", *self.absent_classes("sample")]
+
+    def targets(self, split: str) -> Tensor:
+        """(rows,) class numbers, or (rows, outputs) values, of a part."""
+        return self._targets[self.parts[split]]
 
     def targets_of(self, rows: Tensor) -> Tensor:
         """Targets (B,) or (B, outputs)."""

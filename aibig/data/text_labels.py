@@ -206,18 +206,13 @@ class LabelledTexts(LabelledData):
     @property
     def notes(self) -> list[str]:
         """How many sentences and tokens there are, what was cut, and which classes a part is without."""
-        sizes = ", ".join(f"{len(part.targets):,} {name}" for name, part in self.parts.items())
-        lines = [f"sentences: {sizes}; {self.encoder.tokenizer.vocab_size:,} different tokens"]
+        lines = [f"sentences: {self.sizes}; {self.encoder.tokenizer.vocab_size:,} different tokens"]
         for name, part in self.parts.items():
             if part.cut:
                 lines.append(
                     f"the {name} part has {part.cut:,} sentences of more than {self.encoder.max_tokens} tokens: cut"
                 )
-            counts = torch.bincount(part.targets.cpu(), minlength=len(self.class_names)).tolist()
-            absent = [repr(one) for one, count in zip(self.class_names, counts, strict=True) if not count]
-            if absent:
-                lines.append(f"the {name} part has no sentence of class {', '.join(absent)}")
-        return lines
+        return lines + self.absent_classes("sentence")
 
     def to(self, device: torch.device) -> None:
         """Keep the tokens on `device`."""
@@ -233,9 +228,9 @@ class LabelledTexts(LabelledData):
         part = self.parts["train"]
         return TextBatches(part, SimilarLengths(part.sentences.lengths, self.batch_size, seed, rank, world_size))
 
-    def training_targets(self) -> Tensor:
-        """(sentences,) class numbers."""
-        return self.parts["train"].targets
+    def targets(self, split: str) -> Tensor:
+        """(sentences,) class numbers of a part."""
+        return self.parts[split].targets
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Inputs, Tensor]]:
         """All of a part, `SENTENCES_AT_ONCE` at a time."""

@@ -137,7 +137,7 @@ class Regression(Supervised):
 
     def __init__(self, model: nn.Module, data: LabelledData, context: Context) -> None:
         super().__init__(model, data, context)
-        shift, scale = fit_scaling(data.training_targets(), "standard")
+        shift, scale = fit_scaling(data.targets("train"), "standard")
         self.shift, self.scale = shift.to(context.device), scale.to(context.device)
 
     @classmethod
@@ -145,7 +145,7 @@ class Regression(Supervised):
         """As many outputs as targets. Raises UserError for classes."""
         if data.class_names:
             raise UserError("has classes for targets; use the task 'classification'")
-        return {**data.model_settings(), "out_features": data.training_targets()[0].numel()}
+        return {**data.model_settings(), "out_features": data.targets("train")[0].numel()}
 
     def loss(self, batch: Batch) -> Loss:
         """Mean squared error over members, samples and outputs, in units of the targets' variance."""

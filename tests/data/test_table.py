@@ -44,7 +44,7 @@ def test_columns_are_found_and_said() -> None:
         "numbers (1): age",
         "dates, as days (1): day",
         "categories (2): port (Cherbourg, Queenstown, Southampton), adult (False, True)",
-        "left out: id (counts the rows), ship (is constant)",
+        "left out: id (counts the rows; data.features keeps it), ship (is constant)",
     ]
     assert data.class_names == ["alive", "dead"]
     assert data.sample_shape == [7] and data.model_settings()["in_features"] == 7
