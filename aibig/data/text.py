@@ -85,16 +85,12 @@ class TextData:
         kind = StreamWindows if self.order == "stream" else ShuffledWindows
         return kind(self.parts["train"], self.batch_size, self.context, seed, rank, world_size)
 
-    def evaluation_windows(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
-        """All of a part in windows that do not overlap: tokens (N, T), targets (N, T), and the rest, (R + 1,).
-
-        Every token but the first is a target once: those in the windows, and those after the first of the rest.
-        """
-        return cut(self.parts[split], self.context)
-
 
 def cut(tokens: Tensor, context: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A text (tokens,) in windows that do not overlap: tokens (N, T), targets (N, T), and the rest, (R + 1,)."""
+    """A text (tokens,) in windows that do not overlap: tokens (N, T), targets (N, T), and the rest, (R + 1,).
+
+    Every token but the first is a target once: those in the windows, and those after the first of the rest.
+    """
     count = (len(tokens) - 1) // context
     end, shape = count * context, (count, context)
     return tokens[:end].view(shape), tokens[1 : end + 1].view(shape), tokens[end:]

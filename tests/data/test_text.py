@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aibig.data.bundled import python_docs
-from aibig.data.text import ShuffledWindows, StreamWindows, TextData, read_text
+from aibig.data.text import ShuffledWindows, StreamWindows, TextData, cut, read_text
 from aibig.data.tokenizer import make_tokenizer, tokenizer_from_dict
 from aibig.errors import UserError
 from aibig.registry import datasets
@@ -97,7 +97,7 @@ def test_ranks_read_what_one_reader_would(kind: type) -> None:
 
 def test_evaluation_asks_for_every_token_but_the_first_once() -> None:
     data = TextData("abcdefgh" * 100, batch_size=2, context=16)
-    tokens, targets, rest = data.evaluation_windows("test")
+    tokens, targets, rest = cut(data.parts["test"], data.context)
     asked = torch.cat([targets.flatten(), rest[1:]])
     assert torch.equal(asked, data.parts["test"][1:])
     assert torch.equal(tokens.flatten()[1:], targets.flatten()[:-1])
