@@ -1,73 +1,87 @@
-"""Self-attention with rotary positions.
+"""Self-attention, and who may look at whom. Knows no model.
 
-B batch, T time, C channels, N heads, D channels of a head.
+B batch, T time, S tokens looked at, C channels, N heads, K key-value heads, D channels of a head.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aibig.layers.memory import Memory
 from aibig.layers.norm import RMSNorm
-
-KeysAndValues = tuple[Tensor, Tensor]  # of all tokens so far, (B, N, T, D) each
+from aibig.layers.rotary import rotate
 
 
 class SelfAttention(nn.Module):
-    """Each token looks at itself and those before it; if not causal, at all (arXiv 1706.03762, section 3.2).
+    """Tokens look at tokens (arXiv 1706.03762, section 3.2).
 
-    Queries and keys are normalised, with a learned gain, before they are turned (arXiv 2010.04245; as RMSNorm
-    in Qwen3, arXiv 2505.09388, section 2), so that the attention's logits don't grow with the weights.
-    width: C, a multiple of heads. dropout: on the output.
+    width: C. heads: N. kv_heads: K, a divisor of N; each serves N / K heads (grouped-query attention, arXiv
+    2305.13245, section 2.2). head_width: D. query_key_norm: queries and keys are normalised, with a learned gain,
+    before they are turned (arXiv 2010.04245; as RMSNorm in Qwen3, arXiv 2505.09388, section 2), so that the
+    attention's logits don't grow with the weights. dropout: on the output.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0, causal: bool = True) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        kv_heads: int | None = None,
+        head_width: int | None = None,
+        bias: bool = False,
+        query_key_norm: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.heads, self.causal = heads, causal
-        self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
-        self.norm = RMSNorm(width // heads)  # of queries and keys alike: they only ever meet in products
-        self.out = nn.Linear(width, width, bias=False)
+        self.heads, self.kv_heads = heads, kv_heads or heads
+        self.head_width = head_width or width // heads
+        self.queries_keys_values = nn.Linear(width, (heads + 2 * self.kv_heads) * self.head_width, bias)
+        # one gain for both: queries and keys only ever meet in products
+        self.norm = RMSNorm(self.head_width) if query_key_norm else nn.Identity()
+        self.out = nn.Linear(heads * self.head_width, width, bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, inputs: Tensor, rotation: Tensor, past: KeysAndValues | None = None, visible: Tensor | None = None
-    ) -> tuple[Tensor, KeysAndValues]:
-        """inputs (B, T, C), rotation (T, D) of their positions -> outputs (B, T, C), keys and values so far.
+        self,
+        inputs: Tensor,
+        rotation: Tensor | None = None,
+        visible: Tensor | None = None,
+        causal: bool = False,
+        memory: Memory | None = None,
+        block: int = 0,
+    ) -> Tensor:
+        """inputs (B, T, C) -> (B, T, C).
 
-        visible (B, T): which tokens may be looked at, if not all; what is causal needs none for padding on the right.
+        rotation (1 or B, T, D): of the positions, None for no rotary ones. visible (1 or B, 1, 1 or T, S): which
+        tokens may be looked at; None: all, or if `causal` those up to each token itself. memory: takes the keys and
+        values, as those of the block of this number; the S tokens are all that it holds.
         """
-        batch, time, width = inputs.shape
-        split = self.queries_keys_values(inputs).view(batch, time, 3, self.heads, width // self.heads)
-        split = split.permute(2, 0, 3, 1, 4)  # (3, B, N, T, D)
-        queries, keys = rotate(self.norm(split[:2]), rotation)  # (B, N, T, D) each, as are the values
-        values = split[2]
-        if past is not None and past[0].shape[2]:
-            keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
-            mask = causal_mask(time, keys.shape[2], inputs.device)
-            mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        else:
-            seen = None if visible is None else visible[:, None, None]  # (B, 1, 1, T): for all heads and queries
-            mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, is_causal=self.causal)
-        joined = mixed.transpose(1, 2).reshape(batch, time, width)
-        return self.dropout(self.out(joined)), (keys, values)
+        batch, time, _ = inputs.shape
+        split = self.queries_keys_values(inputs).view(batch, time, -1, self.head_width)
+        queries_keys, values = split.split([self.heads + self.kv_heads, self.kv_heads], 2)
+        queries_keys = self.norm(queries_keys)
+        if rotation is not None:
+            queries_keys = rotate(queries_keys, rotation)
+        queries, keys = queries_keys.split([self.heads, self.kv_heads], 2)
+        if memory is not None:
+            keys, values = memory.append(f"keys {block}", keys), memory.append(f"values {block}", values)
+        mixed = F.scaled_dot_product_attention(
+            queries.transpose(1, 2),  # (B, N, T, D)
+            keys.transpose(1, 2),  # (B, K, S, D), as are the values
+            values.transpose(1, 2),
+            attn_mask=visible,
+            is_causal=causal and visible is None,
+            enable_gqa=self.kv_heads < self.heads,
+        )
+        return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
 
 
-def rotary_angles(start: int, time: int, size: int, device: torch.device) -> Tensor:
-    """Cosines and sines of `time` positions from `start`, side by side: (T, D) (RoFormer, arXiv 2104.09864, eq. 15)."""
-    frequencies = 10_000.0 ** (-torch.arange(0, size, 2, device=device, dtype=torch.float32) / size)
-    positions = torch.arange(start, start + time, device=device, dtype=torch.float32)
-    angles = torch.outer(positions, frequencies)
-    return torch.cat([angles.cos(), angles.sin()], 1)
+def up_to(positions: Tensor, keys: int, window: int | None = None) -> Tensor:
+    """Which of the first `keys` tokens those at `positions` (1 or B, T) may look at: (1 or B, 1, T, keys), True or not.
 
-
-def rotate(vectors: Tensor, rotation: Tensor) -> Tensor:
-    """Turn each pair of channels, one of each half, by its position's angle: (..., T, D) -> (..., T, D)."""
-    cosine, sine = rotation.to(vectors.dtype).chunk(2, 1)  # (T, D/2) each
-    first, second = vectors.chunk(2, -1)
-    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], -1)
-
-
-def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
-    """Which of `keys` tokens each of the last `queries` of them may look at: (queries, keys), True where it may."""
-    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    Themselves and those before; with a `window` only so many, themselves among them (arXiv 2004.05150, section 3.1).
+    """
+    from_them = positions.unsqueeze(-1) - positions.new_tensor(range(keys))  # how far back each token stands
+    seen = from_them >= 0 if window is None else (from_them >= 0) & (from_them < window)
+    return seen.unsqueeze(1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from aibig.layers.packed import PackedLinear
 
@@ -26,3 +28,40 @@ def hidden_layers(widths: Sequence[int], dropout: float = 0.0, members: int = 1)
 def linear(in_features: int, out_features: int, members: int = 1) -> nn.Linear | PackedLinear:
     """An nn.Linear, or as many as there are members, packed."""
     return nn.Linear(in_features, out_features) if members == 1 else PackedLinear(members, in_features, out_features)
+
+
+class FeedForward(nn.Module):
+    """Linear - activation - Linear on each token: (..., C) -> (..., C).
+
+    activation: "gelu", "gelu_tanh" (its approximation by tanh), "relu_squared" (as good and cheaper: Primer, arXiv
+    2109.08668, section 4) or "swiglu", a product with a gate (arXiv 2002.05202, eq. 6; it has a third matrix, in `up`).
+    """
+
+    def __init__(self, width: int, hidden: int, activation: str, bias: bool = False) -> None:
+        super().__init__()
+        self.activation = activation
+        self.up = nn.Linear(width, 2 * hidden if activation == "swiglu" else hidden, bias)
+        self.down = nn.Linear(hidden, width, bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        return self.down(ACTIVATIONS[self.activation](self.up(inputs)))
+
+
+def relu_squared(raised: Tensor) -> Tensor:
+    """max(0, x)^2."""
+    return F.relu(raised).square()
+
+
+def swiglu(raised: Tensor) -> Tensor:
+    """(..., 2 H), gates before what they let through -> (..., H)."""
+    gate, passed = raised.chunk(2, -1)
+    return F.silu(gate) * passed
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu_squared": relu_squared,
+    "swiglu": swiglu,
+}

@@ -6,10 +6,13 @@ B batch, T time, V vocabulary, C classes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from aibig.errors import UserError
+from aibig.layers.token_losses import TokenScores
 
 
 class LanguageModel(nn.Module, ABC):
@@ -19,21 +22,41 @@ class LanguageModel(nn.Module, ABC):
     loaded into the other.
     """
 
+    memory_rewinds: ClassVar[bool] = False  # whether `rewind_memory` can forget the latest tokens
+
     vocab_size: int
     num_classes: int | None = None
     context: int | None = None  # tokens that it can look at together; None: any number
 
     @abstractmethod
-    def forward(self, tokens: Tensor, lengths: Tensor | None = None, memory: Any = None) -> tuple[Tensor, Any] | Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        lengths: Tensor | None = None,
+        memory: Any = None,
+        targets: Tensor | None = None,
+        documents: Tensor | None = None,
+    ) -> tuple[Tensor | TokenScores, Any] | Tensor:
         """tokens (B, T) -> logits (B, T, V) and memory; a classifier: scores (B, C).
 
         lengths (B,): true lengths of right-padded sequences, at least 1; padding changes nothing before it, and
-        logits there mean nothing. memory: what an earlier call returned for the tokens before these.
+        logits there mean nothing. memory: what an earlier call returned for the tokens before these; each row's
+        moves on by its true length. targets (B, T): instead of logits give what their losses are made of, so that
+        the logits need not stand in memory. documents (B, T): the number of the document that each token is of;
+        tokens see no other.
         """
 
     @abstractmethod
-    def start_memory(self) -> Any:
-        """The memory of no tokens, to be given to a first call whose memory is wanted."""
+    def start_memory(self, batch_size: int = 1, max_tokens: int | None = None) -> Any:
+        """The memory of no tokens, for a first call whose memory is wanted. max_tokens: how many it must hold."""
+
+    def select_memory(self, memory: Any, rows: Tensor) -> Any:
+        """The memory of these rows alone."""
+        raise NotImplementedError(f"{type(self).__name__} can't take rows out of its memory")
+
+    def rewind_memory(self, memory: Any, lengths: Tensor) -> Any:
+        """The memory as it was after the first `lengths` (B,) tokens of each row. Raises UserError if it can't."""
+        raise UserError(f"a {type(self).__name__} can't forget its latest tokens; take a Transformer")
 
     @torch.no_grad()
     def next_token_probabilities(self, tokens: Tensor, lengths: Tensor | None = None, memory: Any = None) -> Tensor:

@@ -16,3 +16,10 @@ class RMSNorm(nn.RMSNorm):
         """(..., C) -> (..., C)."""
         weight = None if self.weight is None else self.weight.to(x.dtype)
         return F.rms_norm(x, self.normalized_shape, weight, self.eps)
+
+
+def make_norm(kind: str, width: int, eps: float | None = None, bias: bool = True) -> nn.Module:
+    """ "rms", or "layer" (arXiv 1607.06450). eps: None is the kind's own: the type's smallest step, or 1e-5."""
+    if kind == "rms":
+        return RMSNorm(width, eps)
+    return nn.LayerNorm(width, 1e-5 if eps is None else eps, bias=bias)

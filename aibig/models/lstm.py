@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from aibig.errors import UserError
 from aibig.layers.language_model import LanguageModel
 from aibig.layers.pooling import pool
+from aibig.layers.token_losses import TokenScores, token_scores
 from aibig.settings import Fraction, PositiveInt
 
 Memory = tuple[Tensor, Tensor]  # hidden and cell states, (L, B, H) each; twice as many if bidirectional
@@ -61,8 +62,13 @@ class Lstm(LanguageModel):
         self.head = nn.Linear(hidden * (1 + bidirectional), num_classes or vocab_size)
 
     def forward(
-        self, tokens: Tensor, lengths: Tensor | None = None, memory: Memory | None = None
-    ) -> tuple[Tensor, Memory] | Tensor:
+        self,
+        tokens: Tensor,
+        lengths: Tensor | None = None,
+        memory: Memory | None = None,
+        targets: Tensor | None = None,
+        documents: Tensor | None = None,
+    ) -> tuple[Tensor | TokenScores, Memory] | Tensor:
         """tokens (B, T) -> logits (B, T, V), memory after each sequence's true end; a classifier: scores (B, C).
 
         With lengths (B,) the sequences are packed, so that padding is never read. Raises RuntimeError for a
@@ -77,7 +83,10 @@ class Lstm(LanguageModel):
             outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=tokens.shape[1])
         if self.num_classes is not None:
             return self.head(self.dropout(self._pooled(outputs, lengths)))
-        return self.head(self.dropout(outputs)), memory
+        outputs = self.dropout(outputs)
+        if targets is not None:
+            return token_scores(outputs, self.head.weight, self.head.bias, targets), memory
+        return self.head(outputs), memory
 
     def _pooled(self, outputs: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, T, H), both directions side by side -> (B, H)."""
@@ -86,6 +95,6 @@ class Lstm(LanguageModel):
             return torch.cat([pool(ahead, lengths, "last"), back[:, 0]], 1)
         return pool(outputs, lengths, self.pooling)
 
-    def start_memory(self) -> None:
+    def start_memory(self, batch_size: int = 1, max_tokens: int | None = None) -> None:
         """None: the LSTM starts from zeros by itself."""
         return None

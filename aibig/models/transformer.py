@@ -1,34 +1,50 @@
-"""A Transformer language model, or classifier of texts. Knows no text: tokens are numbers.
+"""A Transformer language model, or classifier of texts, whose parts are settings. Knows no text: tokens are numbers.
 
 B batch, T time, V vocabulary, C channels.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from aibig.errors import UserError
-from aibig.layers.attention import KeysAndValues, SelfAttention, rotary_angles
+from aibig.layers.attention import SelfAttention, up_to
+from aibig.layers.feed_forward import FeedForward
 from aibig.layers.language_model import LanguageModel
-from aibig.layers.norm import RMSNorm
+from aibig.layers.memory import Memory
+from aibig.layers.norm import make_norm
 from aibig.layers.pooling import is_real, pool
-from aibig.settings import Fraction, PositiveInt
+from aibig.layers.rotary import rotary_angles
+from aibig.layers.token_losses import TokenScores, capped, token_scores
+from aibig.settings import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class Transformer(LanguageModel):
-    """Embedding - pre-norm blocks - norm - Linear, causal, with rotary positions and no biases.
+    """Embedding - pre-norm blocks - norm - Linear; causal, with rotary positions and no biases by default.
 
-    vocab_size: V. context: tokens that it is trained on at once; generation keeps to it. width: C, a multiple of
-    twice the heads. layers: blocks. dropout: on the embedding and on what each block adds. word_dropout: of whole
-    tokens.
+    vocab_size: V. context: tokens that it is trained on at once; generation keeps to it. width: C. layers: blocks.
+    heads, kv_heads, head_width, query_key_norm: see `SelfAttention`; None is as many as heads, and width / heads.
+    window: tokens that each may look back on, itself among them. feed_forward: width of the layer between, by
+    default 4 C, with SwiGLU 8/3 C. activation: see `FeedForward`. norm, norm_eps: see `make_norm`. positions:
+    rotary (rotary_base, rotary_scaling: see `rotary_angles`), learned (as many as `context`) or none. bias: of
+    linear layers and layer norms.
+    tied: the head is the embedding's matrix. head_std: of the head's first weights; 0 begins with all tokens
+    equally likely. logit_cap: see `capped`.
+    dropout: on the embedding and on what each block adds. word_dropout: of whole tokens. checkpointing: blocks are
+    computed again in the backward pass, so that what they compute need not be kept (arXiv 1604.06174).
     num_classes: for a classifier of texts: its head is Linear(C, num_classes) on the states of all tokens pooled by
     `pooling` (see aibig.layers.pooling), with dropout before it, and need not be `causal`.
 
     Raises UserError for widths that don't fit, and for a language model that is not causal.
     """
+
+    memory_rewinds: ClassVar[bool] = True
+    context: int
+    rotation: Tensor | None
 
     def __init__(
         self,
@@ -38,8 +54,24 @@ class Transformer(LanguageModel):
         width: PositiveInt = 128,
         layers: PositiveInt = 4,
         heads: PositiveInt = 4,
+        kv_heads: PositiveInt | None = None,
+        head_width: PositiveInt | None = None,
+        query_key_norm: bool = True,
+        window: PositiveInt | None = None,
+        feed_forward: PositiveInt | None = None,
+        activation: Literal["gelu", "gelu_tanh", "relu_squared", "swiglu"] = "relu_squared",
+        norm: Literal["rms", "layer"] = "rms",
+        norm_eps: PositiveFloat | None = None,
+        positions: Literal["rotary", "learned", "none"] = "rotary",
+        rotary_base: PositiveFloat = 10_000.0,
+        rotary_scaling: dict[str, Any] | None = None,
+        bias: bool = False,
+        tied: bool = False,
+        head_std: NonNegativeFloat = 0.02,
+        logit_cap: PositiveFloat | None = None,
         dropout: Fraction = 0.0,
         word_dropout: Fraction = 0.0,
+        checkpointing: bool = False,
         num_classes: PositiveInt | None = None,
         pooling: Literal["last", "mean", "max"] = "last",
         causal: bool = True,
@@ -47,85 +79,148 @@ class Transformer(LanguageModel):
         super().__init__()
         if not causal and num_classes is None:
             raise UserError("causal: a language model may not look ahead; leave it out, or set num_classes")
-        if width % (2 * heads):
-            raise UserError(f"width {width} must be a multiple of twice the heads ({2 * heads})")
-        self.vocab_size, self.context, self.head_width = vocab_size, context, width // heads
+        if head_width is None and width % (2 * heads):
+            raise UserError(f"width {width} must be a multiple of twice the heads ({2 * heads}); or set head_width")
+        if heads % (kv_heads or heads):
+            raise UserError(f"heads {heads} must be a multiple of kv_heads ({kv_heads})")
+        self.vocab_size, self.context, self.window = vocab_size, context, window
         self.num_classes, self.pooling, self.causal = num_classes, pooling, causal
+        self.logit_cap, self.checkpointing = logit_cap, checkpointing
         self.embedding = nn.Embedding(vocab_size, width)
+        self.positions = nn.Embedding(context, width) if positions == "learned" else None
+        turned = rotary_angles(torch.arange(context), head_width or width // heads, rotary_base, rotary_scaling)
+        self.register_buffer("rotation", turned if positions == "rotary" else None, persistent=False)  # (context, D)
         self.dropout = nn.Dropout(dropout)
         self.word_dropout = nn.Dropout1d(word_dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout, causal) for _ in range(layers))
-        self.norm = RMSNorm(width)
+        between = feed_forward or (8 * width // 3 if activation == "swiglu" else 4 * width)
+        attending: dict[str, Any] = {"kv_heads": kv_heads, "head_width": head_width, "query_key_norm": query_key_norm}
+        self.blocks = nn.ModuleList(
+            Block(
+                SelfAttention(width, heads, bias=bias, dropout=dropout, **attending),
+                FeedForward(width, between, activation, bias),
+                dropout,
+                *(make_norm(norm, width, norm_eps, bias) for _ in range(2)),
+            )
+            for _ in range(layers)
+        )
+        self.norm = make_norm(norm, width, norm_eps, bias)
         self.head = nn.Linear(width, num_classes or vocab_size, bias=False)
-        self._initialise()
+        self._initialise(tied and num_classes is None, head_std)
 
     def forward(
-        self, tokens: Tensor, lengths: Tensor | None = None, memory: list[KeysAndValues] | None = None
-    ) -> tuple[Tensor, list[KeysAndValues] | None] | Tensor:
-        """tokens (B, T) -> logits (B, T, V), memory: keys and values of all tokens so far, by block.
+        self,
+        tokens: Tensor,
+        lengths: Tensor | None = None,
+        memory: Memory | None = None,
+        targets: Tensor | None = None,
+        documents: Tensor | None = None,
+    ) -> tuple[Tensor | TokenScores, Memory | None] | Tensor:
+        """tokens (B, T) -> logits (B, T, V), or with targets (B, T) TokenScores; and the memory, which is changed.
 
-        A classifier: scores (B, num_classes).
-
-        If causal, padding on the right (beyond `lengths`) never changes what stands before it; else it is masked.
-        Memory is kept only if one was given; with it, all sequences of the batch must be of full length.
+        A classifier: scores (B, num_classes). See `LanguageModel.forward`.
         """
-        past = memory[0][0].shape[2] if memory else 0
-        rotation = rotary_angles(past, tokens.shape[1], self.head_width, tokens.device)
-        visible = None if self.causal or lengths is None else is_real(lengths.to(tokens.device), tokens.shape[1])
-        hidden = self.dropout(self.word_dropout(self.embedding(tokens)))  # (B, T, C)
-        kept: list[KeysAndValues] = []
+        time, past = tokens.shape[1], 0 if memory is None else memory.longest
+        places = torch.arange(time, device=tokens.device).unsqueeze(0) if memory is None else memory.positions(time)
+        visible, causal = self._visible(places, past + time, lengths, memory, documents)
+        rotation = None if self.rotation is None else self.rotation[places]  # (1 or B, T, D)
+        hidden = self.embedding(tokens)  # (B, T, C)
+        if self.positions is not None:
+            hidden = hidden + self.positions(places)
+        hidden = self.dropout(self.word_dropout(hidden))
         for number, block in enumerate(self.blocks):
-            hidden, keys_and_values = block(hidden, rotation, memory[number] if memory else None, visible)
-            kept.append(keys_and_values)
+            if self.checkpointing and self.training:
+                hidden = checkpoint(block, hidden, rotation, visible, causal, use_reentrant=False)
+            else:
+                hidden = block(hidden, rotation, visible, causal, memory, number)
+        if memory is not None:
+            memory.advance(time, lengths)
         if self.num_classes is not None:
             pooled = pool(hidden, lengths, self.pooling)  # before the norm: a token counts by the size of its state
             return self.head(self.dropout(self.norm(pooled)))
-        return self.head(self.norm(hidden)), kept if memory is not None else None
+        hidden = self.norm(hidden)
+        if targets is not None:
+            return token_scores(hidden, self.head.weight, None, targets, cap=self.logit_cap), memory
+        return capped(self.head(hidden), self.logit_cap), memory
 
-    def start_memory(self) -> list[KeysAndValues]:
-        """No keys and values yet."""
-        return []
+    def start_memory(self, batch_size: int = 1, max_tokens: int | None = None) -> Memory:
+        """No keys and values yet, and room for those of `max_tokens` tokens, by default `context`."""
+        return Memory(batch_size, max_tokens or self.context, self.embedding.weight.device)
 
-    def _initialise(self) -> None:
+    def select_memory(self, memory: Memory, rows: Tensor) -> Memory:
+        """The keys and values of these rows alone."""
+        return memory.select(rows)
+
+    def rewind_memory(self, memory: Memory, lengths: Tensor) -> Memory:
+        """Forgets, in place, what each row read beyond its first `lengths` (B,) tokens."""
+        memory.rewind(lengths)
+        return memory
+
+    def _visible(
+        self, places: Tensor, total: int, lengths: Tensor | None, memory: Memory | None, documents: Tensor | None
+    ) -> tuple[Tensor | None, bool]:
+        """Which of `total` tokens those at `places` (1 or B, T) may look at; and whether causality alone decides it."""
+        time = places.shape[1]
+        if not self.causal:
+            return None if lengths is None else is_real(lengths.to(places.device), time)[:, None, None], False
+        if documents is None and (self.window is None or total <= self.window):
+            if total == time:
+                return None, True
+            if time == 1 and memory is not None and memory.even:
+                return None, False
+        visible = up_to(places, total, self.window)
+        if documents is not None:
+            visible = visible & (documents.unsqueeze(2) == documents.unsqueeze(1)).unsqueeze(1)
+        return visible, False
+
+    def _initialise(self, tied: bool, head_std: float) -> None:
         """Normal weights of 1/sqrt(inputs), so that scales stay; small ones where the stream is added to.
 
         What is added falls with depth (GPT-2, section 2.3), so that the stream begins as the embedding, of
-        scale 1; the head begins close to zero, so that all tokens begin about as likely.
+        scale 1; the head begins close to zero, so that all tokens begin about as likely. Where it is tied to the
+        embedding, both begin as GPT-2's do, of scale 0.02.
         """
         for name, parameter in self.named_parameters():
-            if parameter.ndim >= 2:
-                std = parameter.shape[1] ** -0.5
-                if name == "embedding.weight":
-                    std = 1.0
-                elif name == "head.weight":
-                    std = 0.02
-                elif name.endswith(("attention.out.weight", "down.weight")):
-                    std = 0.02 / (2 * len(self.blocks)) ** 0.5
-                nn.init.normal_(parameter, std=std)
+            if parameter.ndim < 2:
+                if name.endswith("bias"):
+                    nn.init.zeros_(parameter)
+                continue
+            std = parameter.shape[1] ** -0.5
+            if name in ("embedding.weight", "positions.weight"):
+                std = 0.02 if tied else 1.0
+            elif name == "head.weight":
+                std = head_std
+            elif name.endswith(("attention.out.weight", "feed_forward.down.weight")):
+                std = 0.02 / (2 * len(self.blocks)) ** 0.5
+            nn.init.normal_(parameter, std=std)
+        if tied:
+            self.head.weight = self.embedding.weight
 
 
 class Block(nn.Module):
     """Attention, then a feed-forward layer, each on the normalised stream and added to it."""
 
-    def __init__(self, width: int, heads: int, dropout: float, causal: bool) -> None:
+    def __init__(
+        self,
+        attention: SelfAttention,
+        feed_forward: FeedForward,
+        dropout: float,
+        attention_norm: nn.Module,
+        feed_forward_norm: nn.Module,
+    ) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(width)
-        self.attention = SelfAttention(width, heads, dropout, causal)
-        self.feed_forward_norm = RMSNorm(width)
-        self.up = nn.Linear(width, 4 * width, bias=False)
-        self.down = nn.Linear(4 * width, width, bias=False)
+        self.attention_norm, self.attention = attention_norm, attention
+        self.feed_forward_norm, self.feed_forward = feed_forward_norm, feed_forward
         self.dropout = nn.Dropout(dropout)
 
     def forward(
         self,
         hidden: Tensor,
-        rotation: Tensor,
-        past: KeysAndValues | None = None,
+        rotation: Tensor | None = None,
         visible: Tensor | None = None,
-    ) -> tuple[Tensor, KeysAndValues]:
-        """(B, T, C) -> (B, T, C), and the block's keys and values."""
-        mixed, keys_and_values = self.attention(self.attention_norm(hidden), rotation, past, visible)
-        hidden = hidden + mixed
-        # Squared ReLU: as good as GELU and cheaper (Primer, arXiv 2109.08668, section 4)
-        raised = F.relu(self.up(self.feed_forward_norm(hidden))).square()
-        return hidden + self.dropout(self.down(raised)), keys_and_values
+        causal: bool = False,
+        memory: Memory | None = None,
+        number: int = 0,
+    ) -> Tensor:
+        """(B, T, C) -> (B, T, C); the other arguments are those of `SelfAttention.forward`."""
+        hidden = hidden + self.attention(self.attention_norm(hidden), rotation, visible, causal, memory, number)
+        return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))

@@ -50,9 +50,9 @@ def test_states_are_pooled_over_the_true_length() -> None:
 def test_who_looks_ahead(way: dict[str, Any], sees: bool) -> None:
     """Whether the states of the first tokens depend on the last one."""
     model, seen = make(**way), []
-    kept = model.lstm if way["name"] == "lstm" else model.blocks
-    (kept if way["name"] == "lstm" else kept[0]).register_forward_hook(
-        lambda module, inputs, found: seen.append(found[0])
+    watched = model.lstm if way["name"] == "lstm" else model.blocks[0]
+    watched.register_forward_hook(
+        lambda module, inputs, found: seen.append(found[0] if isinstance(found, tuple) else found)
     )
     tokens = torch.randint(19, (1, 6))
     model(tokens)

@@ -136,7 +136,7 @@ def test_memory_carries_what_was_read(name: str) -> None:
     model = aibig.create_model(name, vocab_size=20).eval()
     tokens = torch.randint(20, (2, 12))
     whole, _ = model(tokens)
-    first, memory = model(tokens[:, :5], None, model.start_memory())
+    first, memory = model(tokens[:, :5], None, model.start_memory(2))
     second, memory = model(tokens[:, 5:6], None, memory)
     third, _ = model(tokens[:, 6:], None, memory)
     torch.testing.assert_close(torch.cat([first, second, third], 1), whole, rtol=1e-4, atol=1e-5)
@@ -156,30 +156,31 @@ def test_transformer_sees_no_future_and_knows_positions() -> None:
 
 
 def test_attention_is_softmax_of_scaled_products_of_normalised_vectors() -> None:
-    from aibig.layers.attention import SelfAttention, rotary_angles, rotate
+    from aibig.layers.attention import SelfAttention
+    from aibig.layers.rotary import rotary_angles, rotate
 
     torch.manual_seed(0)
     attention = SelfAttention(8, 2).double()
     gain = torch.rand(4, dtype=torch.float64) + 0.5
     attention.norm.weight.data.copy_(gain)
     inputs = torch.randn(1, 5, 8, dtype=torch.float64)
-    rotation = rotary_angles(0, 5, 4, inputs.device)
+    rotation = rotary_angles(torch.arange(5), 4)
     q, k, v = attention.queries_keys_values(inputs).view(5, 3, 2, 4).unbind(1)  # (T, N, D) each
     mixed = torch.zeros(5, 2, 4, dtype=torch.float64)
     for head in range(2):
         normed = [one[:, head] / one[:, head].square().mean(1, keepdim=True).sqrt() for one in (q, k)]
-        queries, keys = (rotate(one * gain, rotation) for one in normed)
+        queries, keys = (rotate((one * gain).unsqueeze(1), rotation).squeeze(1) for one in normed)
         for time in range(5):
             weights = (queries[time] @ keys[: time + 1].T / 4**0.5).softmax(0)
             mixed[time, head] = weights @ v[: time + 1, head]
-    torch.testing.assert_close(attention(inputs, rotation)[0][0], attention.out(mixed.reshape(5, 8)))
+    torch.testing.assert_close(attention(inputs, rotation, causal=True)[0], attention.out(mixed.reshape(5, 8)))
 
 
 def test_rotation_depends_on_distance_alone() -> None:
-    from aibig.layers.attention import rotary_angles, rotate
+    from aibig.layers.rotary import rotary_angles, rotate
 
     query, key = torch.randn(2, 1, 1, 1, 8).double()
-    angles = rotary_angles(0, 20, 8, query.device).double()
+    angles = rotary_angles(torch.arange(20), 8).double()
     products = [(rotate(query, angles[t : t + 1]) * rotate(key, angles[t + 3 : t + 4])).sum() for t in (0, 4, 16)]
     torch.testing.assert_close(products[0], products[1])
     torch.testing.assert_close(products[0], products[2])
