@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aibig.layers.memory import Memory
-from aibig.layers.norm import RMSNorm
 from aibig.layers.rotary import rotate
 
 
@@ -17,9 +16,9 @@ class SelfAttention(nn.Module):
     """Tokens look at tokens (arXiv 1706.03762, section 3.2).
 
     width: C. heads: N. kv_heads: K, a divisor of N; each serves N / K heads (grouped-query attention, arXiv
-    2305.13245, section 2.2). head_width: D. query_key_norm: queries and keys are normalised, with a learned gain,
-    before they are turned (arXiv 2010.04245; as RMSNorm in Qwen3, arXiv 2505.09388, section 2), so that the
-    attention's logits don't grow with the weights. dropout: on the output.
+    2305.13245, section 2.2). head_width: D. query_key_norm: a norm over D of queries and keys before they are turned
+    (arXiv 2010.04245; as RMSNorm in Qwen3, arXiv 2505.09388, section 2), so that the attention's logits don't grow with
+    the weights; one for both, since they only ever meet in products. dropout: on the output.
     """
 
     def __init__(
@@ -30,15 +29,14 @@ class SelfAttention(nn.Module):
         kv_heads: int | None = None,
         head_width: int | None = None,
         bias: bool = False,
-        query_key_norm: bool = True,
+        query_key_norm: nn.Module | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.heads, self.kv_heads = heads, kv_heads or heads
         self.head_width = head_width or width // heads
         self.queries_keys_values = nn.Linear(width, (heads + 2 * self.kv_heads) * self.head_width, bias)
-        # one gain for both: queries and keys only ever meet in products
-        self.norm = RMSNorm(self.head_width) if query_key_norm else nn.Identity()
+        self.norm = nn.Identity() if query_key_norm is None else query_key_norm
         self.out = nn.Linear(heads * self.head_width, width, bias)
         self.dropout = nn.Dropout(dropout)
 
@@ -53,7 +51,7 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         """inputs (B, T, C) -> (B, T, C).
 
-        rotation (1 or B, T, D): of the positions, None for no rotary ones. visible (1 or B, 1, 1 or T, S): which
+        rotation (1 or B, T, D / 2, 2): of the positions, None for no rotary ones. visible (1 or B, 1, 1 or T, S): which
         tokens may be looked at; None: all, or if `causal` those up to each token itself. memory: takes the keys and
         values, as those of the block of this number; the S tokens are all that it holds.
         """

@@ -1,6 +1,6 @@
 """Rotary positions: vectors turned by angles that grow with their place. Knows no attention.
 
-T time, D channels of a head.
+T time, N heads, D channels of a head.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from aibig.errors import UserError
 def rotary_angles(
     positions: Tensor, size: int, base: float = 10_000.0, scaling: Mapping[str, Any] | None = None
 ) -> Tensor:
-    """Cosines and sines at `positions` (...), side by side: (..., D) (RoFormer, arXiv 2104.09864, eq. 15).
+    """Cosine and sine of each pair of channels at `positions` (...): (..., D / 2, 2) (arXiv 2104.09864, eq. 15).
 
     scaling: as in the config.json of published Llama models, see `scaled`.
     """
     frequencies = base ** (-torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size)
     angles = positions.float().unsqueeze(-1) * scaled(frequencies, scaling)
-    return torch.cat([angles.cos(), angles.sin()], -1)
+    return torch.stack([angles.cos(), angles.sin()], -1)
 
 
 def scaled(frequencies: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:
@@ -56,7 +56,12 @@ def scaled(frequencies: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:
 
 
 def rotate(vectors: Tensor, rotation: Tensor) -> Tensor:
-    """Turn each pair of channels, one of each half, by its position's angle: (..., T, N, D), (..., T, D) -> alike."""
-    cosine, sine = rotation.to(vectors.dtype).unsqueeze(-2).chunk(2, -1)  # (..., T, 1, D/2) each
-    first, second = vectors.chunk(2, -1)
-    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], -1)
+    """Turn each pair of neighbouring channels by its position's angle: (..., T, N, D), (..., T, D / 2, 2) -> alike.
+
+    (arXiv 2104.09864, eq. 34.) As one product of complex numbers where there is one: a quarter of the time on a CPU.
+    """
+    pairs, turns = vectors.unflatten(-1, (-1, 2)), rotation.unsqueeze(-3)  # (..., T, N, D/2, 2), (..., T, 1, D/2, 2)
+    if pairs.dtype == turns.dtype and pairs.dtype.itemsize >= 4 and not torch.compiler.is_compiling():
+        return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turns)).flatten(-2)
+    (first, second), (cosine, sine) = pairs.unbind(-1), turns.to(vectors.dtype).unbind(-1)
+    return torch.stack([first * cosine - second * sine, first * sine + second * cosine], -1).flatten(-2)

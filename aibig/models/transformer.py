@@ -83,20 +83,29 @@ class Transformer(LanguageModel):
             raise UserError(f"width {width} must be a multiple of twice the heads ({2 * heads}); or set head_width")
         if heads % (kv_heads or heads):
             raise UserError(f"heads {heads} must be a multiple of kv_heads ({kv_heads})")
+        each = head_width or width // heads
         self.vocab_size, self.context, self.window = vocab_size, context, window
         self.num_classes, self.pooling, self.causal = num_classes, pooling, causal
         self.logit_cap, self.checkpointing = logit_cap, checkpointing
         self.embedding = nn.Embedding(vocab_size, width)
         self.positions = nn.Embedding(context, width) if positions == "learned" else None
-        turned = rotary_angles(torch.arange(context), head_width or width // heads, rotary_base, rotary_scaling)
-        self.register_buffer("rotation", turned if positions == "rotary" else None, persistent=False)  # (context, D)
+        rotation = None
+        if positions == "rotary":
+            rotation = rotary_angles(torch.arange(context), each, rotary_base, rotary_scaling)
+        self.register_buffer("rotation", rotation, persistent=False)  # (context, D / 2, 2)
         self.dropout = nn.Dropout(dropout)
         self.word_dropout = nn.Dropout1d(word_dropout)
         between = feed_forward or (8 * width // 3 if activation == "swiglu" else 4 * width)
-        attending: dict[str, Any] = {"kv_heads": kv_heads, "head_width": head_width, "query_key_norm": query_key_norm}
         self.blocks = nn.ModuleList(
             Block(
-                SelfAttention(width, heads, bias=bias, dropout=dropout, **attending),
+                SelfAttention(
+                    *(width, heads),
+                    kv_heads=kv_heads,
+                    head_width=each,
+                    bias=bias,
+                    query_key_norm=make_norm(norm, each, norm_eps, bias) if query_key_norm else None,
+                    dropout=dropout,
+                ),
                 FeedForward(width, between, activation, bias),
                 dropout,
                 *(make_norm(norm, width, norm_eps, bias) for _ in range(2)),
@@ -122,7 +131,7 @@ class Transformer(LanguageModel):
         time, past = tokens.shape[1], 0 if memory is None else memory.longest
         places = torch.arange(time, device=tokens.device).unsqueeze(0) if memory is None else memory.positions(time)
         visible, causal = self._visible(places, past + time, lengths, memory, documents)
-        rotation = None if self.rotation is None else self.rotation[places]  # (1 or B, T, D)
+        rotation = None if self.rotation is None else self.rotation[places]  # (1 or B, T, D / 2, 2)
         hidden = self.embedding(tokens)  # (B, T, C)
         if self.positions is not None:
             hidden = hidden + self.positions(places)

@@ -157,10 +157,11 @@ def test_transformer_sees_no_future_and_knows_positions() -> None:
 
 def test_attention_is_softmax_of_scaled_products_of_normalised_vectors() -> None:
     from aibig.layers.attention import SelfAttention
+    from aibig.layers.norm import RMSNorm
     from aibig.layers.rotary import rotary_angles, rotate
 
     torch.manual_seed(0)
-    attention = SelfAttention(8, 2).double()
+    attention = SelfAttention(8, 2, query_key_norm=RMSNorm(4)).double()
     gain = torch.rand(4, dtype=torch.float64) + 0.5
     attention.norm.weight.data.copy_(gain)
     inputs = torch.randn(1, 5, 8, dtype=torch.float64)
