@@ -5,6 +5,7 @@ B batch, T time, V vocabulary, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from aibig.errors import UserError
 from aibig.layers.attention import SelfAttention, up_to
+from aibig.layers.causal_conv import CausalConv
 from aibig.layers.feed_forward import FeedForward
 from aibig.layers.language_model import LanguageModel
 from aibig.layers.memory import Memory
@@ -29,7 +31,8 @@ class Transformer(LanguageModel):
     vocab_size: V. context: tokens that it is trained on at once; generation keeps to it. width: C. layers: blocks.
     heads, kv_heads, head_width, query_key_norm: see `SelfAttention`; None is as many as heads, and width / heads.
     window: tokens that each may look back on, itself among them. feed_forward: width of the layer between, by
-    default 4 C, with SwiGLU 8/3 C. activation: see `FeedForward`. norm, norm_eps: see `make_norm`. positions:
+    default 4 C, with SwiGLU 8/3 C. activation: see `FeedForward`. conv: tokens in sight of the convolutions before
+    attention and feed-forward, see `CausalConv`; None: there are none. norm, norm_eps: see `make_norm`. positions:
     rotary (rotary_base, rotary_scaling: see `rotary_angles`), learned (as many as `context`) or none. bias: of
     linear layers and layer norms.
     tied: the head is the embedding's matrix. head_std: of the head's first weights; 0 begins with all tokens
@@ -62,6 +65,9 @@ class Transformer(LanguageModel):
         activation: Literal["gelu", "gelu_tanh", "relu_squared", "swiglu"] = "relu_squared",
         norm: Literal["rms", "layer"] = "rms",
         norm_eps: PositiveFloat | None = None,
+        norm_gain: bool = True,
+        embedding_norm: bool = False,
+        conv: PositiveInt | None = None,
         positions: Literal["rotary", "learned", "none"] = "rotary",
         rotary_base: PositiveFloat = 10_000.0,
         rotary_scaling: dict[str, Any] | None = None,
@@ -93,6 +99,8 @@ class Transformer(LanguageModel):
         if positions == "rotary":
             rotation = rotary_angles(torch.arange(context), each, rotary_base, rotary_scaling)
         self.register_buffer("rotation", rotation, persistent=False)  # (context, D / 2, 2)
+        learned = {"gain": norm_gain, "bias": bias}
+        self.embedding_norm = make_norm(norm, width, norm_eps, **learned) if embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.word_dropout = nn.Dropout1d(word_dropout)
         between = feed_forward or (8 * width // 3 if activation == "swiglu" else 4 * width)
@@ -103,16 +111,17 @@ class Transformer(LanguageModel):
                     kv_heads=kv_heads,
                     head_width=each,
                     bias=bias,
-                    query_key_norm=make_norm(norm, each, norm_eps, bias) if query_key_norm else None,
+                    query_key_norm=make_norm(norm, each, norm_eps, **learned) if query_key_norm else None,
                     dropout=dropout,
                 ),
                 FeedForward(width, between, activation, bias),
+                [make_norm(norm, width, norm_eps, **learned) for _ in range(2)],
+                [CausalConv(width, conv) for _ in range(2)] if conv else [None, None],
                 dropout,
-                *(make_norm(norm, width, norm_eps, bias) for _ in range(2)),
             )
             for _ in range(layers)
         )
-        self.norm = make_norm(norm, width, norm_eps, bias)
+        self.norm = make_norm(norm, width, norm_eps, **learned)
         self.head = nn.Linear(width, num_classes or vocab_size, bias=False)
         self._initialise(tied and num_classes is None, head_std)
 
@@ -135,12 +144,12 @@ class Transformer(LanguageModel):
         hidden = self.embedding(tokens)  # (B, T, C)
         if self.positions is not None:
             hidden = hidden + self.positions(places)
-        hidden = self.dropout(self.word_dropout(hidden))
+        hidden = self.dropout(self.word_dropout(self.embedding_norm(hidden)))
         for number, block in enumerate(self.blocks):
             if self.checkpointing and self.training:
-                hidden = checkpoint(block, hidden, rotation, visible, causal, use_reentrant=False)
+                hidden = checkpoint(block, hidden, rotation, visible, causal, None, 0, documents, use_reentrant=False)
             else:
-                hidden = block(hidden, rotation, visible, causal, memory, number)
+                hidden = block(hidden, rotation, visible, causal, memory, number, documents)
         if memory is not None:
             memory.advance(time, lengths)
         if self.num_classes is not None:
@@ -212,13 +221,14 @@ class Block(nn.Module):
         self,
         attention: SelfAttention,
         feed_forward: FeedForward,
+        norms: Sequence[nn.Module],
+        convs: Sequence[CausalConv | None],
         dropout: float,
-        attention_norm: nn.Module,
-        feed_forward_norm: nn.Module,
     ) -> None:
         super().__init__()
-        self.attention_norm, self.attention = attention_norm, attention
-        self.feed_forward_norm, self.feed_forward = feed_forward_norm, feed_forward
+        self.attention_norm, self.feed_forward_norm = norms
+        self.attention_conv, self.feed_forward_conv = convs
+        self.attention, self.feed_forward = attention, feed_forward
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -229,7 +239,14 @@ class Block(nn.Module):
         causal: bool = False,
         memory: Memory | None = None,
         number: int = 0,
+        documents: Tensor | None = None,
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C); the other arguments are those of `SelfAttention.forward`."""
-        hidden = hidden + self.attention(self.attention_norm(hidden), rotation, visible, causal, memory, number)
-        return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
+        """(B, T, C) -> (B, T, C); the other arguments are those of `SelfAttention.forward` and `CausalConv.forward`."""
+        read = self.attention_norm(hidden)
+        if self.attention_conv is not None:
+            read = self.attention_conv(read, memory, f"attention {number}", documents)
+        hidden = hidden + self.attention(read, rotation, visible, causal, memory, number)
+        read = self.feed_forward_norm(hidden)
+        if self.feed_forward_conv is not None:
+            read = self.feed_forward_conv(read, memory, f"feed_forward {number}", documents)
+        return hidden + self.dropout(self.feed_forward(read))

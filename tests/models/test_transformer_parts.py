@@ -1,0 +1,163 @@
+"""Every part that a Transformer can have: what it computes, and that memory gives what a whole text gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import aibig
+from aibig.errors import UserError
+from aibig.layers.attention import attend
+from aibig.layers.causal_conv import Mix, mix
+from aibig.layers.feed_forward import ReluSquared
+
+SMALL: dict[str, Any] = {"vocab_size": 20, "context": 24, "width": 16, "layers": 2, "heads": 4}
+WAYS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "learned positions": {"positions": "learned"},
+    "no positions": {"positions": "none"},
+    "grouped queries": {"kv_heads": 2, "head_width": 6},
+    "window": {"window": 5},
+    "convolutions": {"conv": 3, "embedding_norm": True, "norm": "layer", "norm_gain": False},
+    "gpt2": {"norm": "layer", "bias": True, "activation": "gelu_tanh", "tied": True, "positions": "learned"},
+    "swiglu": {"activation": "swiglu", "query_key_norm": False},
+    "capped": {"logit_cap": 5.0, "head_std": 1.0, "activation": "gelu"},
+}
+SCALINGS: list[dict[str, Any]] = [
+    {"rope_type": "linear", "factor": 2.0},
+    {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+]
+
+
+def make(**settings: Any) -> Any:
+    torch.manual_seed(0)
+    model = aibig.create_model("transformer", **SMALL | settings).eval()
+    for name, parameter in model.named_parameters():
+        if "conv" in name or parameter.ndim == 1:  # which begin as the identity
+            torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_rows_read_in_pieces_of_their_own_length_give_what_they_give_alone(way: str) -> None:
+    model = make(**WAYS[way])
+    tokens, lengths = torch.randint(20, (3, 9)), torch.tensor([9, 4, 6])
+    more = torch.randint(20, (3, 5))
+    memory = model.start_memory(3)
+    first, memory = model(tokens, lengths, memory)
+    second, memory = model(more[:, :4], None, memory)
+    third, memory = model(more[:, 4:], None, memory)
+    for row, length in enumerate(lengths.tolist()):
+        alone, _ = model(torch.cat([tokens[row, :length], more[row]])[None])
+        pieces = torch.cat([first[row, :length], second[row], third[row]])
+        torch.testing.assert_close(pieces, alone[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_forgotten_leaves_no_trace_and_chosen_rows_go_on(way: str) -> None:
+    model = make(**WAYS[way])
+    tokens, wrong = torch.randint(20, (3, 9)), torch.randint(20, (3, 4))
+    whole, _ = model(tokens)
+    _, memory = model(tokens[:, :5], None, model.start_memory(3))
+    _, memory = model(wrong, None, memory)
+    memory = model.rewind_memory(memory, torch.tensor([5, 4, 5]))
+    memory = model.select_memory(memory, torch.tensor([2, 1]))
+    again = torch.stack([tokens[2, 5:8], tokens[1, 4:7]])
+    found, _ = model(again, None, memory)
+    torch.testing.assert_close(found[0], whole[2, 5:8], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[1], whole[1, 4:7], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_documents_do_not_see_each_other(way: str) -> None:
+    if "learned" in way or way == "gpt2":
+        pytest.skip("learned positions count from the window's first token")
+    model = make(**WAYS[way])
+    tokens, documents = torch.randint(20, (2, 9)), torch.tensor([[0] * 4 + [1] * 5, [3] * 9])
+    together, _ = model(tokens, documents=documents)
+    torch.testing.assert_close(together[0, :4], model(tokens[:1, :4])[0][0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together[0, 4:], model(tokens[:1, 4:])[0][0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together[1], model(tokens[1:])[0][0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_targets_give_the_losses_of_the_logits(way: str) -> None:
+    model = make(**WAYS[way])
+    tokens, targets = torch.randint(20, (2, 2, 9))
+    logits, _ = model(tokens)
+    scores, _ = model(tokens, targets=targets)
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(2, 9)
+    torch.testing.assert_close(scores.nats, expected)
+    assert way != "capped" or logits.abs().max() < 5.0
+
+
+def test_memory_that_is_full_says_so() -> None:
+    model = make()
+    with pytest.raises(UserError, match="holds 6 tokens, not 7"):
+        model(torch.zeros(1, 7, dtype=torch.long), None, model.start_memory(1, 6))
+
+
+def test_a_window_looks_back_so_far_and_no_further() -> None:
+    model = make(layers=1, window=3)
+    tokens = torch.randint(19, (1, 8))
+    changed = tokens.clone()
+    changed[0, 2] = 19
+    differ = (model(tokens)[0] != model(changed)[0]).any(2)[0].tolist()
+    assert differ == [False, False, True, True, True, False, False, False]
+
+
+def test_activation_checkpointing_changes_no_gradient() -> None:
+    tokens, targets = torch.randint(20, (2, 2, 9))
+    gradients = []
+    for checkpointing in (False, True):
+        model = make(checkpointing=checkpointing, conv=2).train()
+        model(tokens, targets=targets)[0].nats.mean().backward()
+        gradients.append([one.grad for one in model.parameters()])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
+def test_a_tied_head_is_the_embedding_also_after_loading(tmp_path: Any) -> None:
+    model = make(tied=True)
+    aibig.save_model(model, tmp_path / "model")
+    loaded = aibig.load_model(tmp_path / "model")
+    assert loaded.head.weight is loaded.embedding.weight and torch.equal(loaded.head.weight, model.head.weight)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_scaled_positions_turn_the_slow_channels_less(scaling: dict[str, Any]) -> None:
+    plain, longer = make().rotation, make(rotary_scaling=scaling).rotation
+    turned, less = (torch.atan2(one[1, :, 1], one[1, :, 0]) for one in (plain, longer))
+    torch.testing.assert_close(less[-1], turned[-1] / scaling["factor"])
+    assert scaling["rope_type"] == "linear" or torch.equal(less[0], turned[0])
+    with pytest.raises(UserError, match="'yarn'"):
+        make(rotary_scaling={"rope_type": "yarn", "factor": 2.0})
+    with pytest.raises(UserError, match="'factor'"):
+        make(rotary_scaling={"rope_type": "linear"})
+
+
+def test_functions_with_gradients_of_their_own_have_the_right_ones() -> None:
+    torch.manual_seed(0)
+    raised = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(ReluSquared.apply, raised)
+    inputs = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(Mix.apply, (inputs, weight))
+    padded = F.pad(inputs, (0, 0, 2, 0))
+    expected = inputs + sum(padded[:, 2 - back : 7 - back] * weight[back] for back in range(3))
+    torch.testing.assert_close(mix(inputs, weight), expected)
+
+
+def test_short_sequences_attend_as_long_ones_do() -> None:
+    queries, keys, values = torch.randn(3, 2, 4, 9, 8).unbind()
+    fused = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+    torch.testing.assert_close(attend(queries, keys, values, None, True), fused)
