@@ -52,6 +52,30 @@ MODELS = [
         head="head",
         depth_order=("embedding", "blocks"),
     ),
+    Entry(
+        "gpt2",
+        "aibig.models.gpt2:Gpt2",
+        "GPT-2, small to xl, laid out for its published weights; or a classifier of texts",
+        family="language",
+        head="head",
+        depth_order=("embedding", "blocks"),
+    ),
+    Entry(
+        "llama",
+        "aibig.models.llama:Llama",
+        "Llama 3.1 and 3.2, 1b to 70b, laid out for their published weights; or a classifier of texts",
+        family="language",
+        head="head",
+        depth_order=("embedding", "blocks"),
+    ),
+    Entry(
+        "bert",
+        "aibig.models.bert:Bert",
+        "BERT, base and large, an encoder laid out for its published weights; or a classifier of texts",
+        family="language",
+        head="head",
+        depth_order=("embedding", "blocks"),
+    ),
 ]
 
 

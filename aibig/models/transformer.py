@@ -46,6 +46,7 @@ class Transformer(LanguageModel):
     """
 
     memory_rewinds: ClassVar[bool] = True
+    weights_std: ClassVar[float | None] = None  # of all first weights but what is added to the stream; None: by layer
     context: int
     rotation: Tensor | None
 
@@ -198,17 +199,17 @@ class Transformer(LanguageModel):
         embedding, both begin as GPT-2's do, of scale 0.02.
         """
         for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
             if parameter.ndim < 2:
-                if name.endswith("bias"):
-                    nn.init.zeros_(parameter)
                 continue
-            std = parameter.shape[1] ** -0.5
-            if name in ("embedding.weight", "positions.weight"):
-                std = 0.02 if tied else 1.0
+            std = self.weights_std or parameter.shape[1] ** -0.5
+            if name.endswith(("attention.out.weight", "feed_forward.down.weight")):
+                std = 0.02 / (2 * len(self.blocks)) ** 0.5
             elif name == "head.weight":
                 std = head_std
-            elif name.endswith(("attention.out.weight", "feed_forward.down.weight")):
-                std = 0.02 / (2 * len(self.blocks)) ** 0.5
+            elif name in ("embedding.weight", "positions.weight") and self.weights_std is None:
+                std = 0.02 if tied else 1.0
             nn.init.normal_(parameter, std=std)
         if tied:
             self.head.weight = self.embedding.weight

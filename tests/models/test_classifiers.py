@@ -16,6 +16,7 @@ WAYS: list[dict[str, Any]] = [
     {"name": "transformer"},
     {"name": "transformer", "causal": False},
 ]
+BERT = {"name": "bert", "width": 16, "layers": 2, "heads": 2, "context": 9}
 
 
 def make(pooling: str = "last", **settings: Any) -> Any:
@@ -25,7 +26,7 @@ def make(pooling: str = "last", **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*WAYS, BERT])
 def test_padding_never_changes_a_score(way: dict[str, Any], pooling: str) -> None:
     model = make(pooling, **way)
     tokens, lengths = torch.randint(1, 20, (3, 9)), torch.tensor([9, 4, 1])
