@@ -53,6 +53,14 @@ MODELS = [
         depth_order=("embedding", "blocks"),
     ),
     Entry(
+        "gpt",
+        "aibig.models.gpt:Gpt",
+        "the Transformer that learns most from few tokens: short convolutions, capped logits, norms without gain",
+        family="language",
+        head="head",
+        depth_order=("embedding", "blocks"),
+    ),
+    Entry(
         "gpt2",
         "aibig.models.gpt2:Gpt2",
         "GPT-2, small to xl, laid out for its published weights; or a classifier of texts",

@@ -91,21 +91,22 @@ class Bert(nn.Module):
         self.embedding = nn.Embedding(vocab_size, width)
         self.positions = nn.Embedding(context, width)
         self.token_types = nn.Embedding(token_types, width)
-        self.embedding_norm = make_norm("layer", width, norm_eps)
+        self.embedding_norm = make_norm("layer", width, norm_eps, bias=True)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             PostNormBlock(
-                SelfAttention(width, heads, bias=True, query_key_norm=False, dropout=dropout),
+                SelfAttention(width, heads, bias=True, dropout=dropout),
                 FeedForward(width, feed_forward or 4 * width, activation, bias=True),
+                [make_norm("layer", width, norm_eps, bias=True) for _ in range(2)],
+                [None, None],
                 dropout,
-                *(make_norm("layer", width, norm_eps) for _ in range(2)),
             )
             for _ in range(layers)
         )
         self.activation = ACTIVATIONS[activation]
         models_tokens, pools = num_classes is None, num_classes is not None and pooling == "pooler"
         self.transform = nn.Linear(width, width) if models_tokens else None
-        self.transform_norm = make_norm("layer", width, norm_eps) if models_tokens else None
+        self.transform_norm = make_norm("layer", width, norm_eps, bias=True) if models_tokens else None
         self.pooler = nn.Linear(width, width) if pools else None
         self.head = nn.Linear(width, num_classes or vocab_size)
         self._initialise()

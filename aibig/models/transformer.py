@@ -201,7 +201,7 @@ class Transformer(LanguageModel):
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-            if parameter.ndim < 2:
+            if parameter.ndim < 2 or "conv" in name:  # which begins as the identity
                 continue
             std = self.weights_std or parameter.shape[1] ** -0.5
             if name.endswith(("attention.out.weight", "feed_forward.down.weight")):

@@ -1,0 +1,24 @@
+"""The process's memory, kept for the next update instead of given back to the system. Knows no model."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+
+# glibc's malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
+KEPT = {-3: 1 << 30, -1: 2**31 - 1, -2: 64 << 20}  # bytes
+
+
+def keep_memory() -> None:
+    """Ask the C library to keep what is freed, and torch for huge pages, for the rest of the process.
+
+    Each backward pass frees all that the forward pass kept; glibc gives such large pieces back to the system, which
+    hands them out again page by page, cleared: 5 to 10 % of a training step on a CPU. Elsewhere nothing is done.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first allocation
+    c_library = ctypes.CDLL(None)
+    for parameter, value in KEPT.items():
+        c_library.mallopt(parameter, value)
