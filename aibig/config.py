@@ -23,6 +23,7 @@ from aibig.settings import describe as describe_annotation
 
 TRAINER = "aibig.training.trainer:Trainer"
 FINETUNE = "aibig.pretrained:finetune"
+PUBLISHED_SETTINGS = "aibig.pretrained:published_settings"
 LONGEST_NAME = 200  # characters; longer ones are texts
 OWN_SETTINGS = {"trainer": TRAINER, "finetune": FINETUNE}  # sections that name nothing
 DEFAULT_NAMES = {"optimizer": "adamw", "schedule": "constant"}
@@ -63,6 +64,8 @@ class Config:
         """
         registry, name, settings = SECTIONS[section], self.named(section), self.section(section)
         given = {key: value for key, value in given.items() if key in registry.settings(name)}
+        if section == "model":
+            given = self._published_settings() | given
         for key, value in given.items():
             if key in settings and settings[key] != value and f"{section}.{key}" in self.places:
                 raise UserError(
@@ -79,6 +82,15 @@ class Config:
             with self.blaming("finetune"):
                 load(FINETUNE)(made, **self.section("finetune") | weights)
         return made
+
+    def _published_settings(self) -> dict[str, Any]:
+        """What the published model that this one starts from decides, and the run does not."""
+        weights = self.values.get("finetune", {}).get("weights")
+        if weights is None or self.weights_follow:
+            return {}
+        with self.blaming("finetune"):
+            decided: dict[str, Any] = load(PUBLISHED_SETTINGS)(self.named("model"), weights)
+        return {key: value for key, value in decided.items() if f"model.{key}" not in self.places}
 
     @contextmanager
     def blaming(self, section: str) -> Iterator[None]:

@@ -9,18 +9,27 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import MethodType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from aibig.errors import UserError
 from aibig.inference.model_folder import WEIGHTS, model_folder
+from aibig.inference.published import (
+    published_folder,
+    published_tensors,
+    refuse_contradiction,
+    refuse_misfit,
+    settings_for,
+    translate,
+)
 from aibig.layers.weights import read_weights
 from aibig.registry import Entry, models
 from aibig.settings import Fraction, PositiveInt, checked
 
 NAMED_IN_REPORT = 4
+POSITIONS = "positions.weight"  # (context, C): a model for shorter texts needs only the first
 
 
 @checked
@@ -33,15 +42,16 @@ def finetune(
 ) -> nn.Module:
     """Prepare `model`, made by `create_model`, in place for learning on from what was learned before; returns it.
 
-    weights: a run's folder, a model folder, or a .safetensors, .pt or .pth file with a state_dict. Tensors of the
-    same name and shape are taken, the others stay as they were initialised, and `model.adapted`, a list of lines,
-    says which. freeze: nothing, all but the head, or so many first blocks: these take no gradient, and stay in
-    evaluation mode whatever mode the model is in, so that batch norm's statistics stay too. layer_decay: the learning
-    rate of a block is that of the head times layer_decay to the power of its depth below the head (discriminative
-    fine-tuning, arXiv 1801.06146, section 3.2; per layer as in arXiv 2003.10555, appendix A); aibig's optimizers
-    read it from the model.
+    weights: a run's folder, a model folder, a .safetensors, .pt, .pth or .bin file with a state_dict, or the folder of
+    a model that was published in transformers' format (config.json and weights). Tensors of the same name and shape
+    are taken, the others stay as they were initialised, and `model.adapted`, a list of lines, says which. freeze:
+    nothing, all but the head, or so many first blocks: these take no gradient, and stay in evaluation mode whatever
+    mode the model is in, so that batch norm's statistics stay too. layer_decay: the learning rate of a block is that
+    of the head times layer_decay to the power of its depth below the head (discriminative fine-tuning, arXiv
+    1801.06146, section 3.2; per layer as in arXiv 2003.10555, appendix A); aibig's optimizers read it from the model.
 
-    Raises UserError if none of the tensors fit, or if the model's row in the registry does not say what is asked for.
+    Raises UserError if none of the tensors fit, if a published model is another than this one, or if the model's row
+    in the registry does not say what is asked for.
     """
     if weights is not None:
         model.adapted = [*getattr(model, "adapted", []), take_weights(model, weights)]  # type: ignore[assignment]
@@ -60,8 +70,8 @@ def finetune(
 @torch.no_grad()
 def take_weights(model: nn.Module, source: str | Path) -> str:
     """Copy the tensors of `source` that fit into `model`. Returns what was taken and what not, in a line."""
-    given = read_source(source)
-    own = model.state_dict()
+    given = read_source(model, source)
+    own = own_tensors(model)
     fitting = [name for name in own if name in given and given[name].shape == own[name].shape]
     if not fitting:
         some = [f"{name!r} {tuple(one[name].shape)}" for one in (own, given) for name in list(one)[:1]]
@@ -74,12 +84,45 @@ def take_weights(model: nn.Module, source: str | Path) -> str:
     return f"finetune: {len(fitting)} of {len(own)} tensors taken from {source}{_left_out(own, given, fitting)}"
 
 
-def read_source(source: str | Path) -> dict[str, Tensor]:
-    """The tensors by name of a run's folder, a model folder or a file. Raises UserError if it has none."""
+def read_source(model: nn.Module, source: str | Path) -> dict[str, Tensor]:
+    """The tensors, by their names in `model`, of a run's folder, a model folder, a file or a published model.
+
+    Learned positions are cut to as many as the model has. Raises UserError if there are none, or if a published model
+    is another than this one.
+    """
     path = Path(source)
     if not path.exists():
         raise UserError(f"{path}: no such run, model folder or file of weights")
-    return read_weights(model_folder(path) / WEIGHTS if path.is_dir() else path)
+    published = published_folder(path)
+    if published is None:
+        given = translate(model, read_weights(model_folder(path) / WEIGHTS if path.is_dir() else path), path)
+    else:
+        refuse_contradiction(model, published)
+        given = published_tensors(model, published)
+    own = own_tensors(model)
+    if POSITIONS in own and POSITIONS in given:
+        given[POSITIONS] = given[POSITIONS][: len(own[POSITIONS])]
+    if published is not None:
+        entry = _entry(model)
+        for name, value in own.items():
+            if name.startswith(entry.depth_order) or (name in given and not name.startswith(entry.head)):
+                refuse_misfit(published, name, given.get(name), value)
+    return given
+
+
+def published_settings(name: Any, source: str | Path) -> dict[str, Any]:
+    """The settings of the model `name` that a published model in `source` decides; none if it is no published one.
+
+    Raises UserError for another model.
+    """
+    folder = published_folder(source)
+    return {} if folder is None else settings_for(name, folder)
+
+
+def own_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The model's tensors by name, those that layers share by their first one alone."""
+    names = {name for named in (model.named_parameters(), model.named_buffers()) for name, _ in named}
+    return {name: value for name, value in model.state_dict().items() if name in names}
 
 
 def _left_out(own: dict[str, Tensor], given: dict[str, Tensor], fitting: list[str]) -> str:
@@ -96,8 +139,8 @@ def _left_out(own: dict[str, Tensor], given: dict[str, Tensor], fitting: list[st
 
 def refuse_random(model: nn.Module, source: str, frozen: list[str]) -> None:
     """Raise UserError if a parameter that is frozen was not taken from the file `source`: it would stay random."""
-    given = read_source(source)
-    own = model.state_dict()
+    given = read_source(model, source)
+    own = own_tensors(model)
     random = [name for name in frozen if name not in given or given[name].shape != own[name].shape]
     if random:
         raise UserError(
@@ -151,8 +194,10 @@ def _depths(model: nn.Module) -> tuple[dict[str, int], int]:
     number = {one: depth for depth, block in enumerate(blocks) for one in block}
     depths, depth = {}, 0
     for name, parameter in model.named_parameters():
-        depth = len(blocks) if parameter in head else number.get(parameter, min(depth, len(blocks) - 1))
-        depths[name] = depth
+        if parameter in head:  # perhaps the embedding's too: what follows is not the head's
+            depths[name] = len(blocks)
+        else:
+            depths[name] = depth = number.get(parameter, depth)
     return depths, len(blocks)
 
 

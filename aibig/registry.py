@@ -31,6 +31,7 @@ class Entry:
     family: str = ""
     head: str = ""  # models: path of the last layer, for fine-tuning
     depth_order: tuple[str, ...] = ()  # models: paths of the blocks from input to output
+    model_type: str = ""  # models: what the config.json of published ones calls theirs
     first_weights: tuple[str, ...] = ()  # models: settings that say where their first weights come from
     into: str = ""  # datasets, environments: "module:attribute" of what batches or vectorises the target
     sections: tuple[str, ...] = ()  # tasks: the config sections that it reads beside its own and the model's

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from families import DQN, NETS
+from families import DQN, NETS, TEXTS
+from published_gpt2 import gpt2_folder, tensors
 from safetensors.torch import load_file
 from test_resume import assert_same_run, train_in_two_parts
 from torch import nn
@@ -211,3 +212,77 @@ def test_what_was_not_taken_is_not_frozen(tmp_path: Path) -> None:
     with pytest.raises(aibig.UserError, match=r"freeze: stem.0.weight is not in .*grey.pth with this shape"):
         aibig.finetune(cnn(in_channels=3), **colour)
     aibig.finetune(cnn(num_classes=3), **colour | {"freeze": "all_but_head"})
+
+
+# ---------------------------------------------------------------- published models
+
+TINY_GPT2 = {"vocab_size": 7, "context": 6, "width": 8, "layers": 2, "heads": 2}
+
+
+def test_a_published_body_is_taken_and_a_classifiers_head_is_new(tmp_path: Path) -> None:
+    published = gpt2_folder(tmp_path / "published")
+    model = aibig.create_model("gpt2", **TINY_GPT2 | {"context": 4, "num_classes": 3})
+    for weights in (published, published / "model.safetensors"):
+        model.adapted = []
+        aibig.finetune(model, weights=str(weights), freeze="all_but_head")
+        assert model.adapted == [
+            f"finetune: 28 of 29 tensors taken from {weights}; newly initialised: head.weight (3, 8)"
+        ]
+    assert torch.equal(model.positions.weight, tensors()["wpe.weight"][:4])
+    assert [name for name, one in model.named_parameters() if one.requires_grad] == ["head.weight"]
+    longer = {"context": 9}
+    with pytest.raises(aibig.UserError, match=r"gives 'positions.weight' the shape \(6, 8\), but it has \(9, 8\)"):
+        aibig.finetune(aibig.create_model("gpt2", **TINY_GPT2 | longer), weights=str(published))
+
+
+def test_a_file_of_published_tensors_is_taken_too(tmp_path: Path) -> None:
+    file = tmp_path / "elsewhere.bin"
+    torch.save(tensors(), file)
+    model = aibig.finetune(aibig.create_model("gpt2", **TINY_GPT2), weights=str(file))
+    assert model.adapted == [f"finetune: 28 of 28 tensors taken from {file}"]
+    assert torch.equal(model.head.weight, tensors()["wte.weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "complaint"),
+    [
+        ("gpt2", {"width": 16}, "config.json: has width 8, but the model 16; leave it out there"),
+        ("gpt2", {"width": None}, "config.json: has width 8, but the model 768; leave it out there"),
+        ("gpt2", {"norm_eps": 1e-6}, "config.json: has norm_eps 1e-05, but the model 1e-06; leave it out there"),
+        ("gpt2", {"vocab_size": 9}, "published: has 7 different tokens, the model 9; take its own tokenizer"),
+        ("bert", {}, "published: is a gpt2, not a bert; set model.name=gpt2"),
+    ],
+)
+def test_a_model_that_is_another_than_the_published_one_is_refused(
+    tmp_path: Path, name: str, settings: dict[str, Any], complaint: str
+) -> None:
+    published = gpt2_folder(tmp_path / "published")
+    small = {key: value for key, value in {**TINY_GPT2, **settings}.items() if value is not None}
+    with pytest.raises(aibig.UserError, match=complaint):
+        aibig.finetune(aibig.create_model(name, **small), weights=str(published))
+
+
+def test_a_run_takes_the_settings_of_the_published_model_that_it_starts_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = gpt2_folder(tmp_path / "published", vocab_size=25)  # as many words as the sentences have
+    config = {
+        **TEXTS,
+        "model": {"name": "gpt2", "dropout": 0.1},
+        "data": {**TEXTS["data"], "max_tokens": 6},
+        "finetune": {"weights": str(published)},
+    }
+    run = aibig.train(config, out="whole")
+    assert "finetune: 28 of 29 tensors taken" in capsys.readouterr().err
+    settings = aibig.load_model(run.path).registered["settings"]
+    assert settings["width"] == 8 and settings["dropout"] == 0.1 and settings["num_classes"] == 2
+    train_in_two_parts(config, 37, Path("parts"))
+    assert_same_run(Path("whole"), Path("parts"))
+    shutil.rmtree(published)
+    aibig.evaluate("whole")
+    gpt2_folder(published, vocab_size=25)
+    with pytest.raises(aibig.UserError) as caught:
+        aibig.train({**config, "model": {"name": "gpt2", "heads": 4}})
+    assert str(caught.value) == (
+        f"config: finetune: {published}/config.json: has heads 2, but the model 4; leave it out there"
+    )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from aibig import registry
 from aibig.errors import UserError
+from aibig.inference.published import load_published, published_folder
 
 FORMAT = 1
 FACTS, WEIGHTS = "model.json", "weights.safetensors"
@@ -59,8 +60,13 @@ def save_model(
 def load_model(path: str | Path) -> nn.Module:
     """The model of a run's folder or of its `model` folder, in evaluation mode, on the CPU. Runs no stored code.
 
+    Or one published in transformers' format, a folder with config.json and weights, in fp32.
+
     Raises UserError if the folder holds no model that this version can read.
     """
+    published = published_folder(path)
+    if published is not None:
+        return load_published(published)
     folder = model_folder(path)
     facts = read_facts(folder)
     try:

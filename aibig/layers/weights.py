@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +14,12 @@ from torch import Tensor
 
 from aibig.errors import UserError
 
-SUFFIXES = (".safetensors", ".pt", ".pth")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+PUBLISHED = ("model.safetensors", "pytorch_model.bin")  # what published folders call theirs
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors by name of a .safetensors file, or of a .pt or .pth file made by `torch.save(model.state_dict())`.
+    """The tensors by name of a .safetensors file, or of a .pt, .pth or .bin file that holds a state_dict alone.
 
     Raises UserError if the file is not there, is damaged or holds something else.
     """
@@ -35,3 +37,37 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         return dict(content)
     held = f"{', '.join(map(str, list(content)[:4]))}" if isinstance(content, Mapping) else type(content).__name__
     raise UserError(f"{path}: holds no state_dict ({held}); write one by torch.save(model.state_dict(), ...)")
+
+
+def read_published(folder: Path) -> dict[str, Tensor]:
+    """The tensors by name of a published model's folder: of one file, or of several that an index lists.
+
+    Raises UserError if there is none, or if one is damaged or lacks what the index says of it.
+    """
+    for name in PUBLISHED:
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            return read_weights(folder / name)
+        if index.is_file():
+            return _read_listed(index)
+    raise UserError(f"{folder}: holds no weights; there should be a {PUBLISHED[0]}, or {PUBLISHED[0]}.index.json")
+
+
+def _read_listed(index: Path) -> dict[str, Tensor]:
+    """The tensors of the files that an index lists, {"weight_map": {tensor: file}}, all in its own folder."""
+    try:
+        files: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        strange = [file for file in files.values() if Path(file).name != file]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{index}: is damaged ({error!r}); copy it again") from None
+    if strange:
+        raise UserError(f"{index}: names {strange[0]!r}, which is no file beside it")
+    tensors: dict[str, Tensor] = {}
+    for file in sorted({*files.values()}):
+        tensors |= read_weights(index.with_name(file))
+    lacking = [
+        f"{file}: has no {name!r}, which {index.name} lists" for name, file in files.items() if name not in tensors
+    ]
+    if lacking:
+        raise UserError(f"{index.with_name(lacking[0])}; copy it again")
+    return tensors

@@ -67,6 +67,7 @@ MODELS = [
         family="language",
         head="head",
         depth_order=("embedding", "blocks"),
+        model_type="gpt2",
     ),
     Entry(
         "llama",
@@ -75,6 +76,7 @@ MODELS = [
         family="language",
         head="head",
         depth_order=("embedding", "blocks"),
+        model_type="llama",
     ),
     Entry(
         "bert",
@@ -83,6 +85,7 @@ MODELS = [
         family="language",
         head="head",
         depth_order=("embedding", "blocks"),
+        model_type="bert",
     ),
 ]
 

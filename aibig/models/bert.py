@@ -177,14 +177,13 @@ class Bert(nn.Module):
             "norm_eps": config["layer_norm_eps"],
         }
 
-    @classmethod
-    def published_weights(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def published_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Published tensors by the names that they have here; old files call a norm's gain and bias otherwise."""
         named = {
             name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): tensor
             for name, tensor in tensors.items()
         }
-        return translated(named, cls.PUBLISHED, prefix="bert.")
+        return translated(named, self.PUBLISHED, prefix="bert.")
 
 
 class PostNormBlock(Block):

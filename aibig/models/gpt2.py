@@ -101,9 +101,8 @@ class Gpt2(Transformer):
             "tied": config.get("tie_word_embeddings", True),
         }
 
-    @classmethod
-    def published_weights(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def published_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Published tensors by the names that they have here; those of linear layers are stored transposed."""
         layers = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
         turned = {name: tensor.T if name.endswith(layers) else tensor for name, tensor in tensors.items()}
-        return translated(turned, cls.PUBLISHED, prefix="transformer.")
+        return translated(turned, self.PUBLISHED, prefix="transformer.")

@@ -122,6 +122,7 @@ class Llama(Transformer):
             **numbers,
         )
         self.sized = numbers
+        self.head_width = head_width or numbers["width"] // numbers["heads"]
 
     @staticmethod
     def published_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +149,17 @@ class Llama(Transformer):
             "tied": config.get("tie_word_embeddings", False),
         }
 
-    @classmethod
-    def published_weights(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Published tensors by the names that they have here."""
-        return translated(tensors, cls.PUBLISHED, prefix="model.")
+    def published_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Published tensors by the names that they have here, with rotary channels side by side."""
+        turned = ("q_proj.weight", "k_proj.weight")
+        paired = {
+            name: side_by_side(one, self.head_width) if name.endswith(turned) else one for name, one in tensors.items()
+        }
+        return translated(paired, self.PUBLISHED, prefix="model.")
+
+
+def side_by_side(matrix: Tensor, size: int) -> Tensor:
+    """The rows of each head, (heads size, C), in another order: those that rotary positions turn together, which are
+    published half a head apart, as neighbours.
+    """
+    return matrix.unflatten(0, (-1, 2, size // 2)).transpose(1, 2).flatten(0, 2)

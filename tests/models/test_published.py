@@ -1,0 +1,257 @@
+"""Published models: what transformers writes is read, and computes the same here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from published_gpt2 import gpt2_folder, tensors
+from safetensors.torch import save_file
+
+import aibig
+
+VOCABULARY, LENGTH = 50, 24
+SCALINGS: dict[str, dict[str, Any] | None] = {
+    "default": None,
+    "linear": {"rope_type": "linear", "factor": 4.0},
+    "llama3": {
+        **{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+        "original_max_position_embeddings": 16,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def theirs() -> Any:
+    """The library that the published models come from."""
+    return pytest.importorskip("transformers", reason="needs transformers, an extra")
+
+
+def gpt2(theirs: Any, kind: str = "GPT2LMHeadModel", **settings: Any) -> Any:
+    tiny: dict[str, Any] = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": LENGTH}
+    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    return published(theirs, kind, theirs.GPT2Config(vocab_size=VOCABULARY, **tiny, **ends, **settings))
+
+
+def llama(theirs: Any, kind: str = "LlamaForCausalLM", **settings: Any) -> Any:
+    tiny: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 44, "num_hidden_layers": 2}
+    tiny |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0}
+    return published(theirs, kind, theirs.LlamaConfig(vocab_size=VOCABULARY, **tiny | settings))
+
+
+def bert(theirs: Any, kind: str = "BertForMaskedLM", **settings: Any) -> Any:
+    tiny: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tiny |= {"intermediate_size": 40, "max_position_embeddings": LENGTH}
+    return published(theirs, kind, theirs.BertConfig(vocab_size=VOCABULARY, **tiny, **settings))
+
+
+def published(theirs: Any, kind: str, config: Any) -> Any:
+    """A model with weights far from zero, so that every part of it matters."""
+    torch.manual_seed(0)
+    model = getattr(theirs, kind)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += torch.randn_like(parameter) * 0.1
+    return model
+
+
+def written(model: Any, folder: Path, **how: Any) -> Path:
+    model.save_pretrained(folder, **how)
+    return folder
+
+
+def padded() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokens, lengths, and the mask that means the same there."""
+    torch.manual_seed(1)
+    tokens, lengths = torch.randint(1, VOCABULARY, (3, LENGTH)), torch.tensor([LENGTH, 7, 1])
+    mask = torch.arange(LENGTH) < lengths.unsqueeze(1)
+    return tokens.masked_fill(~mask, 0), lengths, mask.long()
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+# ---------------------------------------------------------------- the same numbers
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "scaling"), [("gpt2", ""), *(("llama", name) for name in SCALINGS)])
+def test_a_causal_model_gives_the_same_logits_whole_and_with_memory(
+    theirs: Any, tmp_path: Path, kind: str, scaling: str
+) -> None:
+    other = gpt2(theirs) if kind == "gpt2" else llama(theirs, rope_scaling=SCALINGS[scaling])
+    model = aibig.load_model(written(other, tmp_path / "published"))
+    assert not model.training and model.registered["name"] == kind
+    tokens, lengths, mask = padded()
+    expected = other(tokens, attention_mask=mask).logits
+    ours, _ = model(tokens, lengths)
+    close(ours[mask.bool()], expected[mask.bool()])
+    memory = model.start_memory(1)
+    pieces = [model(piece, None, memory)[0] for piece in (tokens[:1, :5], tokens[:1, 5:6], tokens[:1, 6:])]
+    close(torch.cat(pieces, 1), expected[:1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"head_dim": 16},
+        {"tie_word_embeddings": True},
+        {"num_key_value_heads": 4, "rms_norm_eps": 1e-2},
+    ],
+)
+def test_llama_with_other_settings(theirs: Any, tmp_path: Path, settings: dict[str, Any]) -> None:
+    other = llama(theirs, **settings)
+    model = aibig.load_model(written(other, tmp_path))
+    tokens, _, _ = padded()
+    close(model(tokens)[0], other(tokens).logits)
+
+
+@torch.no_grad()
+def test_gpt2_with_other_settings(theirs: Any, tmp_path: Path) -> None:
+    other = gpt2(theirs, n_inner=24, activation_function="gelu", layer_norm_epsilon=1e-2)
+    model = aibig.load_model(written(other, tmp_path))
+    tokens, _, _ = padded()
+    close(model(tokens)[0], other(tokens).logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
+def test_bert_gives_the_same_scores_of_tokens(theirs: Any, tmp_path: Path, activation: str) -> None:
+    other = bert(theirs, hidden_act=activation)
+    model = aibig.load_model(written(other, tmp_path))
+    tokens, lengths, mask = padded()
+    types = (torch.arange(LENGTH) > 3).long().expand_as(tokens)
+    expected = other(tokens, attention_mask=mask, token_type_ids=types).logits
+    close(model(tokens, lengths, types)[0][mask.bool()], expected[mask.bool()])
+    close(model(tokens)[0], other(tokens).logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (gpt2, "GPT2ForSequenceClassification"),
+        (llama, "LlamaForSequenceClassification"),
+        (bert, "BertForSequenceClassification"),
+    ],
+)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_classifiers_give_the_same_scores(theirs: Any, tmp_path: Path, make: Any, kind: str, classes: int) -> None:
+    other = make(theirs, kind, num_labels=classes)
+    model = aibig.load_model(written(other, tmp_path))
+    tokens, lengths, mask = padded()
+    close(model(tokens, lengths), other(tokens, attention_mask=mask).logits)
+
+
+@torch.no_grad()
+def test_several_files_old_files_and_half_precision(theirs: Any, tmp_path: Path) -> None:
+    other = llama(theirs)
+    tokens, _, _ = padded()
+    several = written(other, tmp_path / "several", max_shard_size="10KB")
+    assert (several / "model.safetensors.index.json").is_file() and not (several / "model.safetensors").exists()
+    close(aibig.load_model(several)(tokens)[0], other(tokens).logits)
+    old = written(other, tmp_path / "old")
+    (old / "model.safetensors").unlink()
+    torch.save(other.state_dict(), old / "pytorch_model.bin")
+    close(aibig.load_model(old)(tokens)[0], other(tokens).logits)
+    half = written(other.bfloat16(), tmp_path / "half")
+    model = aibig.load_model(half)
+    assert {one.dtype for one in model.parameters()} == {torch.float32}
+    close(model(tokens)[0], type(other).from_pretrained(half, dtype=torch.float32)(tokens).logits)
+
+
+@torch.no_grad()
+def test_what_was_read_can_be_saved_and_read_again(theirs: Any, tmp_path: Path) -> None:
+    model = aibig.load_model(written(gpt2(theirs), tmp_path / "published"))
+    assert model.head.weight is model.embedding.weight
+    again = aibig.load_model(aibig.save_model(model, tmp_path / "ours"))
+    tokens, _, _ = padded()
+    assert torch.equal(model(tokens)[0], again(tokens)[0])
+
+
+# ---------------------------------------------------------------- without that library
+
+
+def test_every_published_tensor_has_its_place(tmp_path: Path) -> None:
+    given, model = tensors(), aibig.load_model(gpt2_folder(tmp_path / "published"))
+    own = model.state_dict()
+    assert torch.equal(own["embedding.weight"], given["wte.weight"]) and model.head.weight is model.embedding.weight
+    assert torch.equal(own["positions.weight"], given["wpe.weight"])
+    assert torch.equal(own["blocks.1.feed_forward.up.weight"], given["h.1.mlp.c_fc.weight"].T)
+    assert torch.equal(own["blocks.0.attention.queries_keys_values.weight"], given["h.0.attn.c_attn.weight"].T)
+    assert torch.equal(own["blocks.1.attention_norm.weight"], given["h.1.ln_1.weight"])
+    assert torch.equal(own["norm.bias"], given["ln_f.bias"])
+    assert model(torch.tensor([[1, 2, 3]]))[0].shape == (1, 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"model_type": "gpt3"}, "config.json: its model_type 'gpt3' is none that aibig has; did you mean 'gpt2'?"),
+        (
+            {"n_embd": "wide"},
+            "config.json: width of model 'gpt2' must be a whole number, at least 1 or null, not 'wide'",
+        ),
+        ({"activation_function": "relu"}, "config.json: the activation 'relu' is not to be had here; there are: gelu"),
+        ({"scale_attn_weights": False}, "config.json: scale_attn_weights False is not to be had here"),
+        ({"n_layer": 3}, "has no tensor for 'blocks.2"),
+        ({"n_embd": 16}, r"gives 'embedding.weight' the shape \(7, 8\), but it has \(7, 16\)"),
+        (
+            {"weights": {**tensors(), "h.0.ln_1.weight": torch.ones(5)}},
+            r"'blocks.0.attention_norm.weight' the shape \(5,\), but it has \(8,\)",
+        ),
+    ],
+)
+def test_what_does_not_belong_together_is_said_in_a_line(
+    tmp_path: Path, change: dict[str, Any], complaint: str
+) -> None:
+    folder = gpt2_folder(tmp_path / "published", **change)
+    with pytest.raises(aibig.UserError, match=complaint) as caught:
+        aibig.load_model(folder)
+    assert str(folder) in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "complaint"),
+    [
+        ("config.json", "{", "config.json: is no description of a published model"),
+        (
+            "config.json",
+            '{"model_type": "gpt2"}',
+            r"config.json: is damaged, or not of a gpt2 \(KeyError\('n_embd'\)\)",
+        ),
+        ("config.json", "[]", "config.json: is no description of a published model"),
+        ("model.safetensors", "abc", "model.safetensors: can't be read as weights"),
+        ("model.safetensors", None, "published: holds no weights; there should be a model.safetensors"),
+        ("model.safetensors.index.json", "{}", "model.safetensors.index.json: is damaged"),
+        (
+            "model.safetensors.index.json",
+            '{"weight_map": {"wte.weight": "../x.safetensors"}}',
+            "names '../x.safetensors', which is no file beside it",
+        ),
+        (
+            "model.safetensors.index.json",
+            '{"weight_map": {"wte.weight": "one.safetensors"}}',
+            "one.safetensors: no such file of weights",
+        ),
+        (
+            "model.safetensors.index.json",
+            '{"weight_map": {"wte.weight": "part.safetensors"}}',
+            "part.safetensors: has no 'wte.weight', which model.safetensors.index.json lists",
+        ),
+    ],
+)
+def test_damaged_files_are_named_in_a_line(tmp_path: Path, file: str, content: str | None, complaint: str) -> None:
+    folder = gpt2_folder(tmp_path / "published")
+    if content is None or file.endswith("index.json"):
+        (folder / "model.safetensors").unlink()
+        save_file({"wpe.weight": torch.ones(2)}, folder / "part.safetensors")
+    if content is not None:
+        (folder / file).write_text(content)
+    with pytest.raises(aibig.UserError, match=complaint) as caught:
+        aibig.load_model(folder)
+    assert len(str(caught.value).splitlines()) == 1
