@@ -1,0 +1,540 @@
+"""Language models beside nanoGPT, transformers and plain PyTorch: each measurement a fresh process, A B A B.
+
+train-large  tokens/s of training on characters: 6 layers, 6 heads, width 384, context 256, batch 8
+train-small  the same: 4 layers, 4 heads, width 128, context 64, batch 12
+race         seconds from a process's start to validation loss 1.905 on the last tenth of --text
+generate     tokens/s of 256 new tokens with a cache, 10.6M parameters, batch 1 and 16
+lstm         tokens/s of training: 2 layers of width 200 and 650, vocabulary 10,000, batch 20, windows of 35
+gpu          tokens/s and MFU of training a 124M GPT-2 in bf16, compiled, where there is CUDA
+
+With one thread a process's CPU time counts, with more the clock; the race shows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import multiprocessing
+import os
+import pickle
+import re
+import runpy
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench_rounds import in_turn
+
+OUR_MODEL = "gpt"
+OUR_OPTIMIZER = {"name": "adamw", "lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 0.1}
+RACE_LOSS = 1.905  # where nanoGPT's command for a CPU ends
+NEVER = 10**9
+SPEC_PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}  # dense bf16 flops/s of SXM cards, NVIDIA's data sheets
+
+Contestants = Mapping[str, Callable[[], float]]  # ours first; each gives tokens a second
+
+
+@dataclass(frozen=True)
+class Size:
+    """A GPT's shape, how it is fed, and how many updates are timed."""
+
+    layers: int
+    heads: int
+    width: int
+    context: int
+    batch_size: int
+    updates: int
+
+    @property
+    def tokens(self) -> int:
+        """Of the timed updates."""
+        return self.updates * self.batch_size * self.context
+
+    def flops_per_token(self, vocab_size: int) -> int:
+        """Of an update: 6 for each weight of a matrix, and attention's (PaLM, arXiv 2204.02311, appendix B)."""
+        weights = 12 * self.layers * self.width**2 + vocab_size * self.width
+        return 6 * weights + 12 * self.layers * self.width * self.context
+
+
+LARGE, SMALL = Size(6, 6, 384, 256, 8, updates=10), Size(4, 4, 128, 64, 12, updates=50)
+GPT2 = Size(12, 12, 768, 1024, 16, updates=20)
+GPT2_VOCAB = 50_257
+
+
+def main(words: list[str]) -> None:
+    """Measure what `words` ask for."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench language", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=BENCHES)
+    parser.add_argument("--text", metavar="FILE", help="what is learned (default: Python's help topics)")
+    parser.add_argument("--nanogpt", metavar="DIR", help="a checkout of nanoGPT; without it, it is left out")
+    parser.add_argument("--config", default="language/tinyshakespeare_transformer", help="ours in the race")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    chosen = parser.parse_args(words)
+    os.environ["OMP_NUM_THREADS"] = str(chosen.threads)  # every measuring process inherits these
+    if chosen.what != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    with tempfile.TemporaryDirectory() as folder:
+        if chosen.text is None:
+            from aibig.data.bundled import python_docs
+
+            chosen.text = str(Path(folder) / "python_docs.txt")
+            Path(chosen.text).write_text(python_docs(), encoding="utf-8")
+        chosen.text = os.path.abspath(chosen.text)
+        BENCHES[chosen.what](chosen)
+
+
+# -------------------------------------------------------------------- what is measured
+
+
+def train(chosen: argparse.Namespace, size: Size) -> None:
+    """The whole loops of ours, nanoGPT and transformers' Trainer."""
+    contestants: dict[str, Callable[[], float]] = {"aibig": partial(our_training, our_config(size, chosen.text), size)}
+    if has_nanogpt(chosen):
+        for dropout in (0.2, 0.0):
+            name = f"nanoGPT fp32, dropout {dropout}"
+            contestants[name] = partial(nanogpt_training, chosen.nanogpt, size, chosen.text, dropout)
+    if has_transformers():
+        for dtype in dtypes():
+            contestants[f"transformers {dtype}"] = partial(transformers_training, size, chosen.text, dtype)
+    vocab_size = len(set(Path(chosen.text).read_text(encoding="utf-8")))
+    report(contestants, chosen.rounds, size.flops_per_token(vocab_size))
+
+
+def race(chosen: argparse.Namespace) -> None:
+    """From a process's start: imports, first weights, training and evaluations as each has them."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        command = [sys.executable, "-m", "aibig.train", "--config", chosen.config, "--out", str(run)]
+        fractions = ["data.validation_fraction=0.1", "data.test_fraction=0.0"]
+        for _ in range(chosen.rounds):
+            shutil.rmtree(run, ignore_errors=True)
+            ours = [*command, f"data.path={chosen.text}", *fractions]
+            print_race("aibig", ours, ".", run / "metrics.jsonl", r'"kind": "validation".*?"loss": ([\d.]+)')
+            if has_nanogpt(chosen):
+                with nanogpt_copy(chosen.nanogpt, chosen.text) as copy:
+                    theirs = [sys.executable, "-u", "train.py", *nanogpt_options(SMALL, 0.0), "--eval_iters=20"]
+                    theirs += ["--log_interval=1", "--max_iters=2000", "--lr_decay_iters=2000"]  # as its README has it
+                    print_race("nanoGPT", theirs, copy, Path(copy) / "output", r"val loss ([\d.]+)")
+
+
+def generate(chosen: argparse.Namespace) -> None:
+    """Greedy, from 16 tokens, no sequence ending early."""
+    for batch_size in (1, 16):
+        contestants: dict[str, Callable[[], float]] = {"aibig": partial(our_generation, batch_size)}
+        if has_transformers():
+            for dtype in dtypes():
+                for cache in ("dynamic", "static"):
+                    name = f"transformers {dtype}, {cache} cache"
+                    contestants[name] = partial(transformers_generation, batch_size, dtype, cache)
+        print(f"batch {batch_size}")
+        report(contestants, chosen.rounds)
+
+
+def lstm(chosen: argparse.Namespace) -> None:
+    """The same model, SGD, clipping and tokens for both."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = random_words(Path(folder), vocab_size=10_000, count=60_000)
+        for width, updates in ((200, 40), (650, 10)):
+            print(f"width {width}")
+            ours = partial(our_lstm_training, words, width, updates)
+            report({"aibig": ours, "plain PyTorch": partial(plain_lstm_training, width, updates)}, chosen.rounds)
+
+
+def gpu(chosen: argparse.Namespace) -> None:
+    """124M parameters, bf16, compiled, batches of 16 x 1,024 tokens."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return print("no CUDA device: skipped")
+    with tempfile.TemporaryDirectory() as folder:
+        words = random_words(Path(folder), vocab_size=GPT2_VOCAB, count=1_000_000)
+        config = our_config(GPT2, words, tokenizer="words", vocab_size=GPT2_VOCAB)
+        config["model"] = {"name": "gpt2"}
+        config["trainer"] |= {"precision": "bf16", "compile": True}
+        contestants = {"aibig": partial(our_training, config, GPT2)}
+        if has_transformers():
+            contestants["transformers"] = partial(transformers_training, GPT2, None, "bf16", GPT2_VOCAB)
+        report(contestants, chosen.rounds, GPT2.flops_per_token(GPT2_VOCAB))
+
+
+BENCHES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "train-large": partial(train, size=LARGE),
+    "train-small": partial(train, size=SMALL),
+    "race": race,
+    "generate": generate,
+    "lstm": lstm,
+    "gpu": gpu,
+}
+
+# -------------------------------------------------------------------- how it is measured
+
+
+def report(contestants: Contestants, rounds: int, flops_per_token: int | None = None) -> None:
+    """A table: tokens a second, how many times that of each ours is, and the share of the device's peak."""
+    rates = in_turn({name: partial(isolated, measure) for name, measure in contestants.items()}, rounds)
+    peaks = {} if flops_per_token is None else {dtype: isolated(partial(peak, dtype)) for dtype in dtypes()}
+    ours, *_ = (statistics.median(one) for one in rates.values())
+    shares = "".join(f" | of the {dtype} peak" for dtype in peaks)
+    print(f"| {'':28} | tokens/s (min to max) | aibig / this{shares} |")
+    print("|---" * (3 + len(peaks)) + "|")
+    for name, one in rates.items():
+        middle = statistics.median(one)
+        spread = f"{middle:,.0f} ({min(one):,.0f} to {max(one):,.0f})"
+        used = "".join(f" | {middle * (flops_per_token or 0) / value:.1%}" for value in peaks.values())
+        print(f"| {name:28} | {spread} | {ours / middle:.2f}{used} |", flush=True)
+    if peaks:
+        print("peaks:", ", ".join(f"{dtype} {value / 1e9:,.0f} gigaflops/s" for dtype, value in peaks.items()))
+
+
+def isolated(measure: Callable[[], float]) -> float:
+    """What `measure` gives in a fresh process: no peer profits, or suffers, from what another has set or imported."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=silence) as pool:
+        return pool.submit(measure).result()
+
+
+def silence() -> None:
+    """Loops may print; it is part of what they cost, but not of the table."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+
+def now() -> float:
+    """Seconds: of the GPU and this process by the clock, or of the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
+class Timer:
+    """Times some updates after a first one, which is not counted."""
+
+    def __init__(self, updates: int) -> None:
+        self.begin, self.end, self.marks = 1, 1 + updates, dict[int, float]()
+
+    def after(self, update: int) -> None:
+        """To be called after each update, or at least those two; the first is 1."""
+        if update in (self.begin, self.end):
+            self.marks[update] = now()
+
+    @property
+    def seconds(self) -> float:
+        """What the updates took."""
+        return self.marks[self.end] - self.marks[self.begin]
+
+
+def peak(dtype: str) -> float:
+    """The flops/s of a square matrix product; on a GPU that we know, those of its data sheet."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    for card, value in SPEC_PEAKS.items():
+        if on_gpu and card in torch.cuda.get_device_name():
+            return value
+    size, device = (8192, "cuda") if on_gpu else (1024, "cpu")
+    a, b = (torch.randn(size, size, device=device).to(getattr(torch, TORCH_NAMES[dtype])) for _ in range(2))
+    seconds = []
+    for _ in range(10):
+        begun = now()
+        a @ b
+        seconds.append(now() - begun)
+    return 2 * size**3 / min(seconds)
+
+
+def print_race(name: str, command: list[str], folder: str, log: Path, pattern: str) -> None:
+    """Run `command` until the losses that `pattern` finds in `log` reach the goal, or to its end."""
+    begun, losses, usage = time.perf_counter(), [float(NEVER)], None
+    output = subprocess.DEVNULL if log.name != "output" else log.open("w")
+    process = subprocess.Popen(command, cwd=folder, stdout=output)
+    while usage is None and min(losses) > RACE_LOSS:
+        time.sleep(0.05)
+        pid, _, spent = os.wait4(process.pid, os.WNOHANG)
+        usage = spent if pid else None
+        losses += [float(one) for one in re.findall(pattern, log.read_text() if log.exists() else "")]
+    seconds = time.perf_counter() - begun
+    if usage is None:
+        process.kill()
+        usage = os.wait4(process.pid, 0)[2]
+    process.returncode = 0  # waited for
+    cpu = usage.ru_utime + usage.ru_stime
+    print(f"{name:8} {seconds:.1f} s by the clock, {cpu:.1f} s of CPU time, validation loss {min(losses)}", flush=True)
+
+
+# -------------------------------------------------------------------- aibig
+
+
+def our_config(size: Size, text: str, **data: Any) -> dict[str, Any]:
+    """A run on `text` as a user would write it, but for what is not timed."""
+    shape = {"layers": size.layers, "heads": size.heads, "width": size.width}
+    data |= {"context": size.context, "batch_size": size.batch_size}
+    return {
+        "model": {"name": OUR_MODEL, **shape},
+        "task": {"name": "language_modelling"},
+        "data": {"name": "text", "path": text, "validation_fraction": 0.0, "test_fraction": 0.0, **data},
+        "optimizer": OUR_OPTIMIZER,
+        "trainer": {"clip_norm": 1.0, "max_steps": size.updates + 1, "log_every": size.updates}
+        | {"eval_every": NEVER, "save_every": NEVER},
+    }
+
+
+def our_training(config: dict[str, Any], size: Size) -> float:
+    """Tokens a second of the whole trainer, with batches and a log line."""
+    from aibig.config import load_config
+    from aibig.train import build
+
+    trainer, task = build(load_config(config))
+    timer, after_update = Timer(size.updates), task.after_update
+
+    def timed(step: int) -> None:
+        after_update(step)
+        timer.after(step)
+
+    task.after_update = timed  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.fit(task, Path(folder))
+    return size.tokens / timer.seconds
+
+
+def our_lstm_training(words: str, width: int, updates: int) -> float:
+    """Tokens a second of the whole trainer; memory is carried from window to window."""
+    size = Size(2, 1, width, 35, 20, updates)
+    config = our_config(size, words, tokenizer="words", vocab_size=10_000, order="stream")
+    config["model"] = {"name": "lstm", "embedding": width, "hidden": width, "layers": 2}
+    config["optimizer"] = {"name": "sgd", "lr": 1.0, "momentum": 0.0}
+    return our_training(config, size)
+
+
+def our_generation(batch_size: int) -> float:
+    """Tokens a second with the cache."""
+    import torch
+
+    import aibig
+
+    shape = {"layers": LARGE.layers, "heads": LARGE.heads, "width": LARGE.width}
+    model: Any = aibig.create_model(OUR_MODEL, vocab_size=65, context=512, **shape).eval()
+
+    @torch.inference_mode()
+    def run(prompts: Any, count: int) -> None:
+        memory, tokens = model.start_memory(len(prompts), prompts.shape[1] + count), prompts
+        for _ in range(count):
+            logits, memory = model(tokens, memory=memory)
+            tokens = logits[:, -1:].argmax(-1)
+
+    return generation_rate(batch_size, run)
+
+
+# -------------------------------------------------------------------- nanoGPT
+
+
+def has_nanogpt(chosen: argparse.Namespace) -> bool:
+    """Whether there is a checkout; if not, say so."""
+    if chosen.nanogpt is None:
+        print("nanoGPT: no checkout given (--nanogpt DIR): skipped")
+    return chosen.nanogpt is not None
+
+
+def nanogpt_training(folder: str, size: Size, text: str, dropout: float) -> float:
+    """Tokens a second of its train.py as it is, timed by the lines that it prints."""
+    timer = Timer(size.updates)
+
+    class Lines(io.StringIO):
+        def write(self, words: str) -> int:
+            if found := re.match(r"iter (\d+):", words):
+                timer.after(int(found[1]) + 1)
+            return len(words)
+
+    timing = ["--eval_iters=1", f"--max_iters={size.updates}", f"--log_interval={size.updates}"]
+    with nanogpt_copy(folder, text) as copy, contextlib.chdir(copy), contextlib.redirect_stdout(Lines()):
+        sys.path.insert(0, copy)
+        sys.argv = ["train.py", *nanogpt_options(size, dropout), *timing]
+        runpy.run_path("train.py", run_name="__main__")
+    return size.tokens / timer.seconds
+
+
+def nanogpt_options(size: Size, dropout: float) -> list[str]:
+    """Of its config for Shakespeare's characters on a CPU, with this size."""
+    shape = {"n_layer": size.layers, "n_head": size.heads, "n_embd": size.width, "dropout": dropout}
+    shape |= {"block_size": size.context, "batch_size": size.batch_size}
+    wanted = [f"--{name}={value}" for name, value in shape.items()]
+    return ["config/train_shakespeare_char.py", "--device=cpu", "--compile=False", *wanted]
+
+
+@contextlib.contextmanager
+def nanogpt_copy(folder: str, text: str) -> Iterator[str]:
+    """Its code, and `text` in its format: nine tenths to train on, in characters."""
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as parent:
+        copy = Path(parent) / "nanoGPT"
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(".git", "data", "assets", "*.ipynb"))
+        data = copy / "data" / "shakespeare_char"
+        data.mkdir(parents=True)
+        tokens, vocab_size = characters(text)
+        border = int(len(tokens) * 0.9)
+        tokens[:border].astype(np.uint16).tofile(data / "train.bin")
+        tokens[border:].astype(np.uint16).tofile(data / "val.bin")
+        (data / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": vocab_size}))
+        yield str(copy)
+
+
+# -------------------------------------------------------------------- transformers
+
+
+def has_transformers() -> bool:
+    """Whether transformers and what its Trainer needs are installed; if not, say so."""
+    missing = [name for name in ("transformers", "accelerate") if importlib.util.find_spec(name) is None]
+    for name in missing:
+        print(f"{name}: not installed (pip install 'aibig[peers]'): transformers is skipped")
+    return not missing
+
+
+def gpt2(size: Size, vocab_size: int, context: int) -> Any:
+    """transformers' GPT-2 without dropout, which is its fastest."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    shape: dict[str, Any] = {"n_layer": size.layers, "n_head": size.heads, "n_embd": size.width, "n_positions": context}
+    none: dict[str, Any] = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=vocab_size, **shape, **none, bos_token_id=0, eos_token_id=0))
+
+
+def transformers_training(size: Size, text: str | None, dtype: str, vocab_size: int = 0) -> float:
+    """Tokens a second of its Trainer: fused AdamW, bf16 by autocast, compiled on a GPU; no text: random tokens."""
+    import torch
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    count = (size.updates + 1) * size.batch_size * size.context
+    if text is None:
+        tokens = torch.randint(vocab_size, (count,))
+    else:
+        array, vocab_size = characters(text)
+        tokens = torch.from_numpy(array).repeat(1 + count // len(array))[:count]
+    windows = [{"input_ids": one, "labels": one} for one in tokens.view(-1, size.context)]
+    timer, cuda = Timer(size.updates), torch.cuda.is_available()
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            timer.after(state.global_step)
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            max_steps=size.updates + 1,
+            per_device_train_batch_size=size.batch_size,
+            optim="adamw_torch_fused",
+            logging_steps=size.updates,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_pin_memory=cuda,
+            use_cpu=not cuda,
+            bf16=dtype == "bf16",
+            torch_compile=cuda,
+        )
+        model = gpt2(size, vocab_size, size.context)
+        Trainer(model, arguments, train_dataset=windows, callbacks=[Watch()]).train()
+    return size.tokens / timer.seconds
+
+
+def transformers_generation(batch_size: int, dtype: str, cache: str) -> float:
+    """Tokens a second of its generate; `cache` is grown by concatenation, or allocated once."""
+    import torch
+
+    model = gpt2(LARGE, vocab_size=65, context=512).eval().to(getattr(torch, TORCH_NAMES[dtype]))
+    kind = {"cache_implementation": "static"} if cache == "static" else {}
+
+    def run(prompts: Any, count: int) -> None:
+        seen = torch.ones_like(prompts)
+        lengths = {"max_new_tokens": count, "min_new_tokens": count}
+        model.generate(prompts, attention_mask=seen, do_sample=False, pad_token_id=0, **lengths, **kind)
+
+    return generation_rate(batch_size, run)
+
+
+# -------------------------------------------------------------------- plain PyTorch
+
+
+def plain_lstm_training(width: int, updates: int) -> float:
+    """Tokens a second of a loop as in PyTorch's word_language_model example, with the fused SGD."""
+    import torch
+    from torch import nn
+
+    size = Size(2, 1, width, 35, 20, updates)
+    embedding, recurrent, head = nn.Embedding(10_000, width), nn.LSTM(width, width, 2), nn.Linear(width, 10_000)
+    parameters = [*embedding.parameters(), *recurrent.parameters(), *head.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=1.0, fused=True)
+    tokens = torch.randint(10_000, ((updates + 1) * size.context + 1, size.batch_size))
+    timer, memory = Timer(updates), None
+    for update in range(updates + 1):
+        start = update * size.context
+        window, targets = tokens[start : start + size.context], tokens[start + 1 : start + 1 + size.context]
+        states, memory = recurrent(embedding(window), memory)
+        memory = tuple(one.detach() for one in memory)
+        loss = nn.functional.cross_entropy(head(states).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        timer.after(update + 1)
+    return size.tokens / timer.seconds
+
+
+# -------------------------------------------------------------------- for all
+
+TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16"}
+
+
+def dtypes() -> list[str]:
+    """Those that this machine computes in: bf16 alone on a GPU, beside fp32 on a CPU that has its instructions."""
+    import torch
+
+    from aibig.training.precision import cpu_has_bf16
+
+    if torch.cuda.is_available():
+        return ["bf16"]
+    return ["fp32", "bf16"] if cpu_has_bf16() else ["fp32"]
+
+
+def generation_rate(batch_size: int, run: Callable[[Any, int], object]) -> float:
+    """Tokens a second of `run`, which takes prompts (B, 16) and a number of tokens, after a short run."""
+    import torch
+
+    prompts, count = torch.randint(1, 65, (batch_size, 16)), 256
+    run(prompts, 8)
+    begun = now()
+    run(prompts, count)
+    return batch_size * count / (now() - begun)
+
+
+def characters(text: str) -> tuple[Any, int]:
+    """A file's characters as numbers from 0 (int64), and how many there are."""
+    import numpy as np
+
+    codes = np.frombuffer(Path(text).read_text(encoding="utf-8").encode("utf-32-le"), np.uint32)
+    known, tokens = np.unique(codes, return_inverse=True)
+    return tokens, len(known)
+
+
+def random_words(folder: Path, vocab_size: int, count: int) -> str:
+    """A file of random words, each of which occurs."""
+    import numpy as np
+
+    drawn = np.random.default_rng(0).integers(vocab_size, size=count)
+    file = folder / "words.txt"
+    file.write_text(" ".join(f"w{one}" for one in [*range(vocab_size), *drawn.tolist()]))
+    return str(file)
