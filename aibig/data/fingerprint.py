@@ -18,7 +18,7 @@ def fingerprint(*tensors: Tensor) -> str:
     return digest.hexdigest()
 
 
-def check_fingerprint(now: str, before: str) -> None:
-    """Raise UserError if the data are not the same."""
+def check_fingerprint(now: str, before: str, culprit: str = "data: are not those") -> None:
+    """Raise UserError if the data, or what `culprit` names, are not the same."""
     if now != before:
-        raise UserError("data: are not those that the run began with, so it can't go on; put them back, or begin anew")
+        raise UserError(f"{culprit} that the run began with, so it can't go on; put back what was there, or begin anew")

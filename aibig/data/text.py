@@ -6,7 +6,7 @@ B windows a batch, T tokens a window.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from aibig.data.files import BETWEEN_FILES, read_files
 from aibig.data.fingerprint import fingerprint
 from aibig.data.order import EpochOrder
-from aibig.data.tokenizer import Tokenizer, make_tokenizer
+from aibig.data.tokenizer import KINDS, Tokenizer, make_tokenizer
 from aibig.errors import UserError
 from aibig.seeds import derive_seed
 from aibig.settings import ExistingPath, Fraction, PositiveInt
@@ -69,6 +69,7 @@ class TextData:
         }
         self.parts = {name: part for name, part in parts.items() if len(part) > 1}
         self.fingerprint = fingerprint(parts["train"])
+        self.tokenizer_fingerprint = "" if tokenizer in KINDS else self.tokenizer.fingerprint  # "": follows the text
         needed = 1 + context * (batch_size + 1)
         if len(parts["train"]) < needed:
             raise UserError(
@@ -96,6 +97,19 @@ def cut(tokens: Tensor, context: int) -> tuple[Tensor, Tensor, Tensor]:
     return tokens[:end].view(shape), tokens[1 : end + 1].view(shape), tokens[end:]
 
 
+class Window(NamedTuple):
+    """This rank's part of a batch.
+
+    continues: whether it goes on where the batch before ended. documents: the number of the document that each token
+    is of; None where documents are joined.
+    """
+
+    tokens: Tensor  # (B, T)
+    targets: Tensor  # (B, T)
+    continues: bool
+    documents: Tensor | None = None  # (B, T)
+
+
 class ShuffledWindows:
     """Windows in a shuffled order; each epoch cuts the text at another offset."""
 
@@ -111,12 +125,12 @@ class ShuffledWindows:
         self.batches_per_epoch = self.order.batches_per_epoch
         self._steps = torch.arange(context, device=tokens.device)
 
-    def next(self) -> tuple[Tensor, Tensor, bool]:
-        """This rank's tokens and targets, (B, T) each, and whether they continue the batch before."""
+    def next(self) -> Window:
+        """This rank's part of the next batch."""
         index, _ = self.order.next()
         starts = index.to(self._tokens.device, non_blocking=True) * self._context + self._offset()
         places = starts.unsqueeze(1) + self._steps
-        return self._tokens[places], self._tokens[places + 1], False
+        return Window(self._tokens[places], self._tokens[places + 1], False)
 
     def _offset(self) -> int:
         return derive_seed(self._seed, "offset", self.order.epoch) % self._context
@@ -147,14 +161,14 @@ class StreamWindows:
         self._steps = torch.arange(context, device=tokens.device)
         self.epoch, self._batch = 0, 0
 
-    def next(self) -> tuple[Tensor, Tensor, bool]:
-        """This rank's tokens and targets, (B, T) each, and whether they continue the batch before."""
+    def next(self) -> Window:
+        """This rank's part of the next batch."""
         if self._batch == self.batches_per_epoch:
             self.epoch, self._batch = self.epoch + 1, 0
         offset = derive_seed(self._seed, "offset", self.epoch) % self._context
         places = self._starts + (offset + self._batch * self._context) + self._steps
         self._batch += 1
-        return self._tokens[places], self._tokens[places + 1], self._batch > 1
+        return Window(self._tokens[places], self._tokens[places + 1], self._batch > 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Where in which epoch."""

@@ -1,28 +1,43 @@
-"""Text to token numbers and back: characters, bytes, words, or byte-level BPE. Knows no model.
+"""Text to token numbers and back: characters, bytes, words, byte-level BPE, or a tokenizer.json. Knows no model.
 
-A vocabulary is made from the text of a run and saved with its model, as plain JSON.
+A vocabulary is made from the text of a run, or loaded, and saved with its model, as plain JSON.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aibig.errors import UserError
+from aibig.errors import UserError, nearest
 
 UNKNOWN = "<unk>"
 UNKNOWN_CHARACTER = "\ufffd"  # Unicode's own for what can't be shown
+END_OF_TEXT = "<|endoftext|>"  # GPT-2's
+ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "[SEP]")
+KINDS = ("characters", "bytes", "words", "bpe")
+
+# Before which blanks a text can be cut without changing any token, both for GPT-2's pre-tokenizer and for words:
+# those that begin a run of blanks. A piece is then a word with the blanks before it. Unicode's blanks are not quite
+# Python's, which have U+001C to U+001F among them.
+WITH_BLANKS_BEFORE = re.compile(r"[^\S\x1c-\x1f]+[\S\x1c-\x1f]*|[\S\x1c-\x1f]+")
+WORDS_REMEMBERED = 200_000  # of a natural text, nearly all that come often; about 40 MB
 
 
 class Tokenizer(ABC):
     """Text to token numbers and back."""
 
     between = ""  # what stands between the texts of two tokens
+    end_of_text: int | None = None  # the token that stands between documents, if there is one
 
     @property
     @abstractmethod
@@ -43,7 +58,16 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that `from_dict` makes the same tokenizer of."""
+        """Plain values that `tokenizer_from_dict` makes the same tokenizer of."""
+
+    def save(self, path: str | Path) -> None:
+        """Write what `load_tokenizer` reads."""
+        Path(path).write_text(json.dumps(self.to_dict(), ensure_ascii=False), encoding="utf-8")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short text that tells tokenizers apart."""
+        return hashlib.blake2b(json.dumps(self.to_dict(), sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 class CharacterTokenizer(Tokenizer):
@@ -115,44 +139,88 @@ class ByteTokenizer(Tokenizer):
 
 
 class LibraryTokenizer(Tokenizer):
-    """A tokenizer of the `tokenizers` library: words, or byte-level BPE."""
+    """A tokenizer of the `tokenizers` library: words, byte-level BPE, or any other ("library").
+
+    No special tokens are put around a text; those that are written in it are special. end_of_text is the first of
+    `ENDS_OF_TEXT` that is among its special tokens.
+    """
 
     def __init__(self, kind: str, tokenizer: Any) -> None:
         self.kind, self._tokenizer = kind, tokenizer
         self.between = " " if kind == "words" else ""
+        self._described: dict[str, Any] = json.loads(tokenizer.to_str())
+        special = [one["content"] for one in self._described["added_tokens"] if one["special"]]
+        names = [one for one in ENDS_OF_TEXT if one in special]
+        self.end_of_text = tokenizer.token_to_id(names[0]) if names else None
+        self._remembered: dict[str, tuple[int, ...]] | None = {} if _reads_word_by_word(self._described) else None
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
-        """Tokens, special ones included."""
-        size: int = self._tokenizer.get_vocab_size()
-        return size
+        """One more than the highest number, special tokens included: numbers may be left out."""
+        return max(self._tokenizer.get_vocab().values(), default=-1) + 1
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        """(tokens,) token numbers; a word outside the vocabulary is the unknown one."""
-        return np.array(self._tokenizer.encode(text).ids, dtype=np.int64)
+        """(tokens,) token numbers; a word outside the vocabulary is the unknown one, where there is one."""
+        if self._remembered is None:
+            return np.array(self._encode([text])[0], dtype=np.int64)
+        words = WITH_BLANKS_BEFORE.findall(text)
+        new = list({*words} - self._remembered.keys())
+        self._remembered.update(zip(new, self._encode(new), strict=True))
+        tokens = np.fromiter(chain.from_iterable(map(self._remembered.__getitem__, words)), dtype=np.int64)
+        if len(self._remembered) > WORDS_REMEMBERED:
+            self._remembered.clear()
+        return tokens
+
+    def _encode(self, texts: list[str]) -> list[tuple[int, ...]]:
+        try:
+            return [tuple(one.ids) for one in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        except Exception as error:  # the library has no class of its own
+            raise UserError(f"the tokenizer can't express the text: {_first_line(error)}") from None
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text; for words, joined by spaces."""
+        """The text; for words, joined by spaces. Special tokens are written out."""
         text: str = self._tokenizer.decode([int(one) for one in tokens], skip_special_tokens=False)
         return text
 
     def byte_lengths(self) -> NDArray[np.int64] | None:
-        """For byte-level BPE, whose tokens are written with a character for each byte. Words leave out blanks."""
-        if self.kind == "words":
+        """For byte-level BPE, whose tokens are written with a character for each byte. Words leave out blanks.
+
+        Special tokens stand for no text. The text is as the tokenizer normalizes it, which may be by NFC alone.
+        """
+        types = {_type(self._described["normalizer"]), "NFC", ""}
+        if "ByteLevel" not in _types(self._described["decoder"]) or types != {"NFC", ""}:
             return None
-        return np.array([len(self._tokenizer.id_to_token(one)) for one in range(self.vocab_size)])
+        lengths = np.zeros(self.vocab_size, dtype=np.int64)
+        for token, number in self._tokenizer.get_vocab(with_added_tokens=False).items():
+            lengths[number] = len(token)
+        for added in self._described["added_tokens"]:
+            lengths[added["id"]] = 0 if added["special"] else len(added["content"].encode())
+        return lengths
 
     def to_dict(self) -> dict[str, Any]:
         """The library's own JSON."""
-        return {"kind": self.kind, "tokenizer": json.loads(self._tokenizer.to_str())}
+        return {"kind": self.kind, "tokenizer": self._described}
+
+    def save(self, path: str | Path) -> None:
+        """Write a tokenizer.json as other programs read it."""
+        self._tokenizer.save(str(path))
 
 
-def make_tokenizer(kind: str, text: str, vocab_size: int) -> Tokenizer:
-    """A tokenizer for `text`: "characters", "bytes" (256 tokens), "words" or "bpe" (at most `vocab_size` tokens)."""
+def make_tokenizer(kind: str, texts: str | Iterable[str], vocab_size: int, *, end_of_text: bool = False) -> Tokenizer:
+    """A tokenizer for a text, or for the pieces of one, which are read once.
+
+    kind: "characters", "bytes" (256 tokens), "words" or "bpe" (at most `vocab_size` tokens), or the path of a
+    tokenizer that was saved, a tokenizer.json. end_of_text: BPE gets a token that stands between documents.
+
+    Raises UserError for another kind, or a file that is no tokenizer.
+    """
+    pieces = [texts] if isinstance(texts, str) else texts
     if kind == "characters":
-        return CharacterTokenizer(text)
+        return CharacterTokenizer("".join({one for piece in pieces for one in {*piece}}))
     if kind == "bytes":
         return ByteTokenizer()
+    if kind not in KINDS:
+        return load_tokenizer(kind)
     from tokenizers import Tokenizer as Library
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -166,9 +234,30 @@ def make_tokenizer(kind: str, text: str, vocab_size: int) -> Tokenizer:
         library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         library.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(initial_alphabet=sorted(alphabet), **settings)
-    library.train_from_iterator(text.splitlines(keepends=True), trainer)
+        special = [END_OF_TEXT] if end_of_text else []
+        trainer = trainers.BpeTrainer(initial_alphabet=sorted(alphabet), special_tokens=special, **settings)
+    library.train_from_iterator((line for piece in pieces for line in piece.splitlines(keepends=True)), trainer)
     return LibraryTokenizer(kind, library)
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer in a file: what `save` wrote, or any tokenizer.json of the `tokenizers` library; or in a folder
+    that holds a tokenizer.json.
+
+    Raises UserError for what is neither.
+    """
+    file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+    if not file.exists():
+        hint = nearest(str(path), KINDS) or f"; kinds are: {', '.join(KINDS)}"
+        raise UserError(f"tokenizer {str(path)!r} is neither a kind nor a file{hint}")
+    from tokenizers import Tokenizer as Library
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        values = json.loads(text)
+        return tokenizer_from_dict(values) if "kind" in values else LibraryTokenizer("library", Library.from_str(text))
+    except Exception as error:  # the library has no class of its own
+        raise UserError(f"{file}: is no tokenizer.json: {_first_line(error)}") from None
 
 
 def tokenizer_from_dict(values: dict[str, Any]) -> Tokenizer:
@@ -180,6 +269,29 @@ def tokenizer_from_dict(values: dict[str, Any]) -> Tokenizer:
     from tokenizers import Tokenizer as Library
 
     return LibraryTokenizer(values["kind"], Library.from_str(json.dumps(values["tokenizer"])))
+
+
+def _reads_word_by_word(described: dict[str, Any]) -> bool:
+    """Whether a text can be cut before blanks without changing its tokens: GPT-2's pre-tokenizer, or words."""
+    before = described["pre_tokenizer"] or {}
+    gpt2 = _type(before) == "ByteLevel" and before["use_regex"] and not before["add_prefix_space"]
+    added = described["added_tokens"]
+    plain = not any(one["lstrip"] or one["rstrip"] or re.search(r"\s", one["content"]) for one in added)
+    return (gpt2 or _type(before) == "Whitespace") and described["normalizer"] is None and plain
+
+
+def _types(part: dict[str, Any] | None) -> set[str]:
+    """The types of a tokenizer's part, and of what it is a sequence of."""
+    inner = [one for name in ("decoders", "pretokenizers") for one in (part or {}).get(name, [])]
+    return {_type(part), *(_type(one) for one in inner)}
+
+
+def _type(part: dict[str, Any] | None) -> str:
+    return "" if part is None else str(part["type"])
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _code_points(text: str) -> NDArray[np.uint32]:

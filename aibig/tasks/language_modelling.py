@@ -61,15 +61,19 @@ class LanguageModelling(Task):
         return cls(model, data, context, **config.section("task") | {"word_vectors": vectors})
 
     def next_batch(self) -> Batch:
-        """The next windows: tokens (B, T), targets (B, T), memory of what stood before them, if any."""
-        tokens, targets, continues = self.windows.next()
+        """The next windows: tokens (B, T), targets (B, T), memory of what stood before them, if any, and the
+        documents (B, T) that tokens are of, where these stand apart.
+        """
+        tokens, targets, continues, documents = self.windows.next()
         memory = self.memory if continues else None
-        return Batch((tokens, targets, memory), tokens.numel(), {"tokens": tokens.numel() * self.context.world_size})
+        counts = {"tokens": tokens.numel() * self.context.world_size}
+        return Batch((tokens, targets, memory, documents), tokens.numel(), counts)
 
     def loss(self, batch: Batch) -> Loss:
         """Mean cross-entropy of the targets, in nats."""
-        tokens, targets, memory = batch.data
-        logits, memory = self.model(tokens, None, memory)
+        tokens, targets, memory, documents = batch.data
+        apart = {} if documents is None else {"documents": documents}
+        logits, memory = self.model(tokens, None, memory, **apart)
         value = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         return Loss(value, carry=detached(memory) if self.windows.continues else None)
 
@@ -94,10 +98,12 @@ class LanguageModelling(Task):
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the text, the memory of what stood before it, and which text."""
-        return {"windows": self.windows.state_dict(), "memory": self.memory, "data": self.data.fingerprint}
+        which = {"tokenizer": self.data.tokenizer_fingerprint, "data": self.data.fingerprint}
+        return {"windows": self.windows.state_dict(), "memory": self.memory, **which}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave. Raises UserError if the text is another."""
+        """Go on from what `state_dict` gave. Raises UserError if the text or its tokenizer is another."""
+        check_fingerprint(self.data.tokenizer_fingerprint, state["tokenizer"], "tokenizer: is not the one")
         check_fingerprint(self.data.fingerprint, state["data"])
         self.windows.load_state_dict(state["windows"])
         self.memory = to_device(state["memory"], self.context.device)

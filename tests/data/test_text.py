@@ -68,7 +68,7 @@ def test_targets_follow_tokens_and_no_token_comes_twice_an_epoch(kind: type, len
     for _ in range(3):
         seen = []
         for _ in range(windows.batches_per_epoch):
-            tokens, targets, _ = windows.next()
+            tokens, targets, *_ = windows.next()
             assert tokens.shape == targets.shape == (4, 8)
             assert torch.equal(targets, tokens + 1)
             seen += tokens.flatten().tolist()
@@ -79,7 +79,7 @@ def test_a_stream_continues_where_it_was() -> None:
     windows = StreamWindows(torch.arange(500), 4, 8, seed=3)
     before = None
     for number in range(windows.batches_per_epoch + 1):
-        tokens, targets, continues = windows.next()
+        tokens, targets, continues, _ = windows.next()
         assert continues == (number % windows.batches_per_epoch != 0)
         if continues:
             assert torch.equal(tokens[:, 0], before)
@@ -91,8 +91,8 @@ def test_ranks_read_what_one_reader_would(kind: type) -> None:
     alone = kind(torch.arange(500), 4, 8, seed=3)
     ranks = [kind(torch.arange(500), 4, 8, seed=3, rank=rank, world_size=2) for rank in range(2)]
     for _ in range(20):
-        tokens = torch.cat([rank.next()[0] for rank in ranks])
-        assert sorted(tokens.tolist()) == sorted(alone.next()[0].tolist())
+        tokens = torch.cat([rank.next().tokens for rank in ranks])
+        assert sorted(tokens.tolist()) == sorted(alone.next().tokens.tolist())
 
 
 def test_evaluation_asks_for_every_token_but_the_first_once() -> None:

@@ -25,7 +25,7 @@ def test_a_window_begins_with_the_memory_of_the_one_before() -> None:
     before = None
     for number in range(task.windows.batches_per_epoch + 1):
         batch = task.next_batch()
-        tokens, targets, memory = batch.data
+        tokens, targets, memory, _ = batch.data
         if number % task.windows.batches_per_epoch == 0:
             assert memory is None, "an epoch begins without memory"
         else:
