@@ -9,26 +9,31 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from aibig.errors import UserError
+from aibig.layers.dropout import EmbeddingDropout, LockedDropout
 from aibig.layers.language_model import LanguageModel
+from aibig.layers.lstm import LSTM, Memory
 from aibig.layers.pooling import pool
 from aibig.layers.token_losses import TokenScores, token_scores
 from aibig.settings import Fraction, PositiveInt
 
-Memory = tuple[Tensor, Tensor]  # hidden and cell states, (L, B, H) each; twice as many if bidirectional
+TIED_RANGE = 0.1  # AWD-LSTM, section 5 (arXiv 1708.02182)
 
 
 class Lstm(LanguageModel):
-    """Embedding(V, 50) - LSTM(50, 128, 2 layers) - Linear(128, V) by default.
+    """Embedding(V, 50) - LSTM(50, 128, 2 layers) - Linear(128, V) by default; with all that follows, an AWD-LSTM.
 
     vocab_size: V. embedding: width of a token's vector, as that of word vectors to be loaded. hidden: H, width of
-    the LSTM. layers: L. dropout: between layers, and before and after the LSTM. word_dropout: of whole tokens.
+    the LSTM. layers: L. projection: width that each layer's outputs are projected to. tied: the head's matrix is the
+    embedding's, which must be as wide as the outputs; a classifier has no such head.
+    dropout: between layers, and before and after the LSTM. locked_dropout: it drops the same channels at all times.
+    weight_drop: of weights from hidden to hidden. word_dropout: of single tokens of the text. embedding_dropout: of
+    tokens of the vocabulary, wherever they stand in the batch.
     num_classes: C, for a classifier of texts: its head is Linear(H, C) on the states of all tokens pooled by
     `pooling` (see aibig.layers.pooling), and may be `bidirectional`, reading from both ends.
 
-    Raises UserError for a bidirectional language model.
+    Raises UserError for a bidirectional language model, and for widths that don't fit.
     """
 
     def __init__(
@@ -38,8 +43,13 @@ class Lstm(LanguageModel):
         embedding: PositiveInt = 50,
         hidden: PositiveInt = 128,
         layers: PositiveInt = 2,
+        projection: PositiveInt | None = None,
+        tied: bool = False,
         dropout: Fraction = 0.0,
+        locked_dropout: bool = False,
+        weight_drop: Fraction = 0.0,
         word_dropout: Fraction = 0.0,
+        embedding_dropout: Fraction = 0.0,
         num_classes: PositiveInt | None = None,
         pooling: Literal["last", "mean", "max"] = "last",
         bidirectional: bool = False,
@@ -47,19 +57,35 @@ class Lstm(LanguageModel):
         super().__init__()
         if bidirectional and num_classes is None:
             raise UserError("bidirectional: a language model may not look ahead; leave it out, or set num_classes")
+        if projection is not None and projection >= hidden:
+            raise UserError(
+                f"projection {projection} must be narrower than hidden ({hidden}); lower it or leave it out"
+            )
+        width = projection or hidden
+        if tied and embedding != width:
+            raise UserError(
+                f"tied: the embedding ({embedding}) must be as wide as the LSTM's outputs ({width}); "
+                f"set embedding to {width}, or another hidden or projection"
+            )
         self.vocab_size, self.num_classes, self.pooling = vocab_size, num_classes, pooling
         self.embedding = nn.Embedding(vocab_size, embedding)
-        self.lstm = nn.LSTM(
+        self.lstm = LSTM(
             embedding,
             hidden,
             layers,
-            batch_first=True,
             dropout=dropout if layers > 1 else 0.0,
             bidirectional=bidirectional,
+            proj_size=projection or 0,
+            weight_drop=weight_drop,
+            locked=locked_dropout,
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = LockedDropout(dropout) if locked_dropout else nn.Dropout(dropout)
         self.word_dropout = nn.Dropout1d(word_dropout)
-        self.head = nn.Linear(hidden * (1 + bidirectional), num_classes or vocab_size)
+        self.embedding_dropout = EmbeddingDropout(embedding_dropout)
+        self.head = nn.Linear(width * (1 + bidirectional), num_classes or vocab_size)
+        if tied and num_classes is None:
+            nn.init.uniform_(self.embedding.weight, -TIED_RANGE, TIED_RANGE)
+            self.head.weight = self.embedding.weight
 
     def forward(
         self,
@@ -69,24 +95,25 @@ class Lstm(LanguageModel):
         targets: Tensor | None = None,
         documents: Tensor | None = None,
     ) -> tuple[Tensor | TokenScores, Memory] | Tensor:
-        """tokens (B, T) -> logits (B, T, V), memory after each sequence's true end; a classifier: scores (B, C).
+        """tokens (B, T) -> logits (B, T, V), or with targets (B, T) TokenScores; and the memory, a new one.
 
-        With lengths (B,) the sequences are packed, so that padding is never read. Raises RuntimeError for a
-        length of 0 or one beyond T.
+        A classifier: scores (B, C). See `LanguageModel.forward`. The states of TokenScores are the LSTM's outputs
+        without and with dropout, (B, T, H) each.
+
+        Raises UserError for documents, whose borders it can't see.
         """
-        embedded = self.dropout(self.word_dropout(self.embedding(tokens)))
-        if lengths is None:
-            outputs, memory = self.lstm(embedded, memory)
-        else:
-            packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            outputs, memory = self.lstm(packed, memory)
-            outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=tokens.shape[1])
+        if documents is not None:
+            raise UserError("lstm reads a stream, in which documents have no borders; set data.documents: joined")
+        embedded = self.embedding_dropout(self.embedding(tokens), tokens, self.vocab_size)
+        outputs, memory = self.lstm(self.dropout(self.word_dropout(embedded)), memory, lengths)
         if self.num_classes is not None:
-            return self.head(self.dropout(self._pooled(outputs, lengths)))
-        outputs = self.dropout(outputs)
-        if targets is not None:
-            return token_scores(outputs, self.head.weight, self.head.bias, targets), memory
-        return self.head(outputs), memory
+            pooled = self._pooled(outputs, lengths).unsqueeze(1)  # (B, 1, H)
+            return self.head(self.dropout(pooled).squeeze(1))
+        dropped = self.dropout(outputs)
+        if targets is None:
+            return self.head(dropped), memory
+        scores = token_scores(dropped, self.head.weight, self.head.bias, targets)
+        return scores._replace(states=(outputs, dropped)), memory
 
     def _pooled(self, outputs: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, T, H), both directions side by side -> (B, H)."""
@@ -95,6 +122,11 @@ class Lstm(LanguageModel):
             return torch.cat([pool(ahead, lengths, "last"), back[:, 0]], 1)
         return pool(outputs, lengths, self.pooling)
 
-    def start_memory(self, batch_size: int = 1, max_tokens: int | None = None) -> None:
-        """None: the LSTM starts from zeros by itself."""
-        return None
+    def start_memory(self, batch_size: int = 1, max_tokens: int | None = None) -> Memory:
+        """Zeros."""
+        return self.lstm.start_memory(batch_size)
+
+    def select_memory(self, memory: Memory, rows: Tensor) -> Memory:
+        """The hidden and cell states of these rows alone."""
+        hidden, cell = (one.index_select(1, rows) for one in memory)
+        return hidden, cell

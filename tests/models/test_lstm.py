@@ -1,0 +1,222 @@
+"""An LSTM grown up: what it ties, projects, drops and hands out."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import aibig
+from aibig.errors import UserError
+from aibig.layers.dropout import LockedDropout
+
+V = 20
+PARTS: list[dict[str, Any]] = [
+    {"weight_drop": 0.5},
+    {"dropout": 0.5, "locked_dropout": True},
+    {"projection": 8, "tied": True, "dropout": 0.3, "locked_dropout": True, "weight_drop": 0.3},
+]
+
+
+def make(**settings: Any) -> Any:
+    torch.manual_seed(0)
+    return aibig.create_model("lstm", **{"vocab_size": V, "embedding": 8, "hidden": 12, "layers": 3, **settings})
+
+
+def some_tokens(rows: int = 3, time: int = 9) -> Tensor:
+    return torch.randint(V, (rows, time), generator=torch.Generator().manual_seed(1))
+
+
+def with_seed(model: Any, *inputs: Any) -> Any:
+    torch.manual_seed(5)
+    return model(*inputs)
+
+
+def names_and_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def test_what_it_drops_adds_no_parameter_so_old_checkpoints_load() -> None:
+    plain = make()
+    grown = make(weight_drop=0.5, dropout=0.5, locked_dropout=True, embedding_dropout=0.5)
+    assert names_and_shapes(grown) == names_and_shapes(plain)
+    assert {"embedding.weight", "lstm.weight_hh_l2", "lstm.bias_ih_l0", "head.bias"} <= plain.state_dict().keys()
+    grown.load_state_dict(plain.state_dict())
+    tokens = some_tokens()
+    assert torch.equal(grown.eval()(tokens)[0], plain.eval()(tokens)[0])
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_layer_by_layer_is_what_torch_does_at_once(bidirectional: bool) -> None:
+    """A hair of weight-drop takes the other way through the layers, and drops nothing."""
+    settings: dict[str, Any] = {"num_classes": 3, "bidirectional": bidirectional}
+    plain, grown = make(**settings), make(**settings, weight_drop=1e-12)
+    grown.load_state_dict(plain.state_dict())
+    inputs, memory = torch.randn(3, 9, 8), grown.lstm.start_memory(3)
+    memory = tuple(torch.randn_like(one) for one in memory)
+    for lengths in (None, torch.tensor([4, 9, 1])):
+        (ours, our_memory), (theirs, their_memory) = (one.lstm(inputs, memory, lengths) for one in (grown, plain))
+        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(our_memory, their_memory)
+
+
+@pytest.mark.parametrize("settings", [{}, *PARTS])
+def test_two_halves_are_the_whole(settings: dict[str, Any]) -> None:
+    model, tokens = make(**settings).eval(), some_tokens()
+    whole, end = model(tokens)
+    first, memory = model(tokens[:, :4], None, model.start_memory(3))
+    kept = [one.clone() for one in memory]
+    second, after = model(tokens[:, 4:], None, memory)
+    torch.testing.assert_close(torch.cat([first, second], 1), whole)
+    torch.testing.assert_close(after, end)
+    assert all(torch.equal(one, other) for one, other in zip(memory, kept, strict=True))  # a new one was returned
+
+
+@pytest.mark.parametrize("settings", [{}, *PARTS])
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_changes_nothing_and_memory_ends_at_the_true_end(settings: dict[str, Any], training: bool) -> None:
+    model, tokens, lengths = make(**settings).train(training), some_tokens(), torch.tensor([4, 9, 1])
+    other = tokens.clone()
+    other[0, 4:] = other[2, 1:] = 0
+    (scores, memory), (again, memory_again) = (with_seed(model, one, lengths) for one in (tokens, other))
+    for row, length in enumerate(lengths.tolist()):
+        assert torch.equal(scores[row, :length], again[row, :length])
+    torch.testing.assert_close(memory, memory_again)
+    if not training:
+        _, alone = model(tokens[:1, :4])
+        torch.testing.assert_close(model.select_memory(memory, torch.tensor([0])), alone)
+
+
+def test_rows_of_a_memory() -> None:
+    model = make(projection=8)
+    _, memory = model(some_tokens())
+    hidden, cell = model.select_memory(memory, torch.tensor([2, 0]))
+    assert torch.equal(hidden, memory[0][:, [2, 0]]) and torch.equal(cell, memory[1][:, [2, 0]])
+    assert not model.memory_rewinds
+    with pytest.raises(UserError, match="can't forget"):
+        model.rewind_memory(memory, torch.tensor([1, 1, 1]))
+
+
+def test_a_tied_head_is_the_embedding_also_when_copied_saved_and_loaded(tmp_path: Path) -> None:
+    model = make(embedding=12, tied=True)
+    aibig.save_model(model, tmp_path / "model")
+    loaded: Any = aibig.load_model(tmp_path / "model")
+    for one in (model, loaded, copy.deepcopy(model)):
+        assert one.head.weight is one.embedding.weight
+        assert (
+            sum(p.numel() for p in one.parameters()) == sum(p.numel() for p in make(embedding=12).parameters()) - V * 12
+        )
+    tokens = some_tokens()
+    assert torch.equal(loaded(tokens)[0], model.eval()(tokens)[0])
+    model(tokens[:, :1])[0].sum().backward()
+    assert model.embedding.weight.grad.any(1).all()  # of the head: of all words
+
+
+def test_a_classifier_has_a_head_of_its_own_though_its_language_model_is_tied() -> None:
+    assert make(embedding=12, tied=True, num_classes=3)(some_tokens()).shape == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"tied": True}, r"the embedding \(8\) must be as wide as the LSTM's outputs \(12\); set embedding to 12"),
+        ({"tied": True, "projection": 6}, r"the LSTM's outputs \(6\)"),
+        ({"projection": 12}, r"projection 12 must be narrower than hidden \(12\)"),
+    ],
+)
+def test_widths_that_do_not_fit_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make(**settings)
+
+
+def test_borders_of_documents_are_refused() -> None:
+    tokens = some_tokens()
+    with pytest.raises(UserError, match=r"set data\.documents: joined"):
+        make()(tokens, documents=torch.zeros_like(tokens))
+
+
+def test_locked_dropout_drops_the_same_channels_at_all_times() -> None:
+    dropped = LockedDropout(0.5)(torch.ones(4, 7, 100))
+    assert torch.equal(dropped, dropped[:, :1].expand(4, 7, 100))
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}
+    assert not torch.equal(dropped[0], dropped[1])
+
+
+def test_locked_dropout_is_before_between_and_after_the_layers() -> None:
+    model = make(hidden=100, layers=2, dropout=0.5, locked_dropout=True)
+    with torch.no_grad():  # every output of a first layer, and so its second layer's share in the result, is the same
+        for name, one in model.lstm.named_parameters():
+            one.zero_() if "l0" in name else None
+        model.lstm.bias_ih_l0.fill_(1.0)
+        model.lstm.weight_hh_l1.zero_()
+    seen: list[Tensor] = []
+    model.dropout.register_forward_hook(lambda module, inputs, found: seen.append(found))
+    scores, _ = model(some_tokens(), targets=some_tokens())
+    assert len(seen) == 2 and torch.equal(seen[1], scores.states[1])
+    for states in seen:
+        gone = states.eq(0)
+        assert torch.equal(gone, gone[:, :1].expand_as(gone)) and 0.3 < gone.float().mean() < 0.7
+    raw, _ = scores.states
+    assert not torch.equal(raw[0, -1], raw[1, -1])  # of masks that differ by sequence
+    changes = (raw[:, 1:] - raw[:, :-1]).abs().amax(2)  # what is locked lets the states settle, fresh masks would not
+    assert (changes[:, -1] < changes[:, 0]).all() and (changes[:, -1] < 0.05).all()
+
+
+def test_weights_are_dropped_in_training_alone_and_those_kept_take_the_gradient() -> None:
+    model, tokens = make(layers=2, weight_drop=0.5), some_tokens()
+    before = copy.deepcopy(model.state_dict())
+    model.eval()
+    assert torch.equal(model(tokens)[0], model(tokens)[0])
+    model.train()
+    scores = model(tokens)[0]
+    assert not torch.equal(scores, model(tokens)[0])
+    scores.square().sum().backward()
+    for name, parameter in model.named_parameters():
+        share = parameter.grad.ne(0).float().mean()
+        if "weight_hh" in name:
+            assert 0.35 < share < 0.65, name
+        elif "lstm" in name:
+            assert share == 1, name
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_weight_drop_scales_what_it_keeps_and_is_the_same_at_all_times() -> None:
+    model = make(embedding=8, hidden=12, layers=1, weight_drop=0.5)
+    tokens = some_tokens()
+    ours, _ = with_seed(model, tokens)
+    torch.manual_seed(5)
+    mask = torch.nn.functional.dropout(torch.ones(48, 12), 0.5)
+    plain = make(layers=1)
+    with torch.no_grad():
+        plain.lstm.weight_hh_l0 *= mask
+    torch.testing.assert_close(ours, plain(tokens)[0])
+
+
+def test_embedding_dropout_drops_words_wherever_they_stand() -> None:
+    model = make(vocab_size=200, embedding_dropout=0.5)
+    seen: list[Tensor] = []
+    model.embedding_dropout.register_forward_hook(lambda module, inputs, found: seen.append(found))
+    tokens = torch.randint(200, (20, 40))
+    model(tokens)
+    model.eval()(tokens)
+    gone = seen[0].eq(0).all(2)
+    by_word = [gone[tokens == word] for word in tokens.unique().tolist()]
+    assert all(one.all() or not one.any() for one in by_word)
+    assert 0.3 < sum(bool(one.all()) for one in by_word) / len(by_word) < 0.7
+    torch.testing.assert_close(seen[0][~gone], 2 * seen[1][~gone])
+
+
+def test_targets_give_the_losses_of_the_logits_and_the_states() -> None:
+    model, tokens = make(dropout=0.5), some_tokens()
+    targets = some_tokens().roll(1, 1)
+    logits, _ = with_seed(model, tokens)
+    scores, memory = with_seed(model, tokens, None, None, targets)
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    torch.testing.assert_close(scores.nats, expected.view(3, 9))
+    raw, dropped = scores.states
+    assert torch.equal(model.head(dropped), logits) and not torch.equal(raw, dropped)
+    torch.testing.assert_close(raw[:, -1], memory[0][-1])
