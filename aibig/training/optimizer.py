@@ -7,11 +7,11 @@ fused kernel, that kernel is used: it also skips a step on the device when told 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aibig.layers.packed import PackedLinear
 from aibig.layers.shards import is_sharded
@@ -77,16 +77,17 @@ def muon(
         from aibig.training.muon import Muon, layouts_of
 
         rest = adamw_lr or lr
-        embeddings = {one for part in model.modules() if isinstance(part, nn.Embedding) for one in part.parameters()}
-        rates = dict.fromkeys(model.parameters(), rest)
-        rates |= dict.fromkeys(_head(model).parameters(), head_lr or rest)
-        rates |= dict.fromkeys(embeddings, embedding_lr or rest)
-        layouts = layouts_of(model, apart=embeddings.union(_head(model).parameters()))
-        groups = [{**one, "orthogonal": True} for one in _groups(model, weight_decay, dict.fromkeys(layouts, lr))]
-        others = {one: rate for one, rate in rates.items() if one not in layouts}
-        groups += [{**one, "orthogonal": False} for one in _groups(model, weight_decay, others)]
+        embeddings = [one for part in model.modules() if isinstance(part, nn.Embedding) for one in part.parameters()]
+        apart: dict[Tensor, float] = dict.fromkeys(_head(model).parameters(), head_lr or rest)
+        apart |= dict.fromkeys(embeddings, embedding_lr or rest)
+        layouts = layouts_of(model, apart)
+        others = dict.fromkeys((one for one in model.parameters() if one not in layouts), rest) | apart
+        matrices = _groups(model, weight_decay, dict.fromkeys(layouts, lr))
+        for group in matrices:
+            group["layouts"] = [layouts[one] for one in group["params"]]
         settings: dict[str, Any] = {"betas": betas, "eps": eps, "fused": _has_kernel(model.parameters())}
-        return Muon(groups, layouts, momentum=momentum, nesterov=nesterov, **settings)
+        groups = matrices + _groups(model, weight_decay, others)
+        return Muon(groups, momentum=momentum, nesterov=nesterov, **settings)
 
     return make
 
@@ -107,7 +108,7 @@ def _has_kernel(parameters: Iterable[nn.Parameter]) -> bool:
     return all(one.device.type in FUSED_DEVICES for one in parameters)
 
 
-def _groups(model: nn.Module, weight_decay: float, rates: dict[nn.Parameter, float]) -> list[dict[str, Any]]:
+def _groups(model: nn.Module, weight_decay: float, rates: Mapping[Any, float]) -> list[dict[str, Any]]:
     """Of the parameters in `rates`: those that decay and are updated alike; the highest rate first, matrices first."""
     factors: dict[str, float] = getattr(model, "learning_rate_factors", {})
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
