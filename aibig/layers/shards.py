@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 
@@ -13,6 +15,18 @@ def full(tensor: Tensor) -> Tensor:
 def local(tensor: Tensor) -> Tensor:
     """This rank's part of a tensor, if it is sharded; a view."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def placed(whole: Tensor, like: Tensor) -> Tensor:
+    """`whole`, which all ranks have, sharded as `like` is."""
+    if not hasattr(like, "full_tensor"):
+        return whole
+    from torch.distributed.tensor import DTensor, Replicate
+
+    sharded: Any = like
+    everywhere = [Replicate()] * sharded.device_mesh.ndim
+    spread = DTensor.from_local(whole, sharded.device_mesh, everywhere, run_check=False)
+    return spread.redistribute(placements=sharded.placements)
 
 
 def is_sharded(module: nn.Module) -> bool:

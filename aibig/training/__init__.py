@@ -6,6 +6,7 @@ OPTIMIZERS = [
     Entry("sgd", "aibig.training.optimizer:sgd", "SGD with momentum"),
     Entry("adam", "aibig.training.optimizer:adam", "Adam"),
     Entry("adamw", "aibig.training.optimizer:adamw", "Adam with decoupled weight decay"),
+    Entry("muon", "aibig.training.optimizer:muon", "Muon for hidden matrices, AdamW for the rest"),
 ]
 
 SCHEDULES = [

@@ -31,6 +31,7 @@ from aibig.training.trainer import Trainer
 UPDATES = 5  # of Masked and Classification
 STEPS = 11  # of Following
 PARALLEL = "replicate", "fully_shard"
+SGD, MUON = optimizer.sgd(lr=0.1), optimizer.muon(lr=0.05)
 FOLLOWING = {"soft": {"every": 1, "fraction": 0.2}, "hard": {"every": 3, "fraction": 1.0}}
 
 
@@ -49,13 +50,19 @@ def masked(folder: Path, accumulate: int, **settings: Any) -> dict[str, Any]:
 
 
 def following(
-    folder: Path, kind: str, *, noise: float = 0.0, crash_at: int | None = None, **settings: Any
+    folder: Path,
+    kind: str,
+    *,
+    noise: float = 0.0,
+    crash_at: int | None = None,
+    make_optimizer: optimizer.OptimizerMaker = SGD,
+    **settings: Any,
 ) -> dict[str, Any]:
     """A follower and an average, whole or crashed and resumed."""
 
     def fit(crash_at: int | None, resume: bool) -> Following:
         run = {"max_steps": STEPS, "save_every": 5, "log_every": 4, "ema_decay": 0.3}
-        trainer = Trainer(optimizer.sgd(lr=0.1), **run, **settings)
+        trainer = Trainer(make_optimizer, **run, **settings)
         task = Following(trainer.context, **FOLLOWING[kind], noise=noise)
         trainer.fit(task if crash_at is None else crashing(task, crash_at), folder, resume=resume)
         return task
@@ -72,12 +79,14 @@ def classification(folder: Path, **settings: Any) -> dict[str, Any]:
     return classify(folder, **settings)
 
 
-def classify(folder: Path | None, **settings: Any) -> dict[str, Any]:
+def classify(
+    folder: Path | None, make_optimizer: optimizer.OptimizerMaker = SGD, hidden: int = 8, **settings: Any
+) -> dict[str, Any]:
     """Weights and test metrics of a few updates on digits; the last batch of an epoch has an odd size."""
-    trainer = Trainer(optimizer.sgd(lr=0.1), seed=5, max_epochs=1, eval_every=4, **settings)
+    trainer = Trainer(make_optimizer, seed=5, max_epochs=1, eval_every=4, **settings)
     data = ArrayData(digits, batch_size=165, validation_fraction=0.1, test_fraction=0.2)
     assert len(data.parts["train"][0]) % 165 % 2 == 1
-    task = Classification(Net(in_features=64, hidden=8, out_features=10), data, trainer.context)
+    task = Classification(Net(in_features=64, hidden=hidden, out_features=10), data, trainer.context)
     result = trainer.fit(task, folder)
     return {
         "weights": whole_weights(task.model),
@@ -154,6 +163,11 @@ for _parallel in PARALLEL:
         f"poisoned gradient {_parallel}": partial(poisoned, poison="gradient", **_how),
         f"poisoned both {_parallel}": partial(poisoned, poison="both", **_how),
         f"classification {_parallel}": partial(classification, **_how),
+        f"muon {_parallel}": partial(classification, make_optimizer=MUON, hidden=9, **_how),
+        f"muon whole {_parallel}": partial(following, kind="soft", noise=0.1, make_optimizer=MUON, **_how),
+        f"muon crashed {_parallel}": partial(
+            following, kind="soft", noise=0.1, make_optimizer=MUON, crash_at=7, **_how
+        ),
         f"disagreeing 2 {_parallel}": partial(disagreeing, best=2, **_how),
         f"disagreeing 3 {_parallel}": partial(disagreeing, best=3, **_how),
         f"unsaved whole {_parallel}": partial(unsaved_best, **_how),

@@ -13,7 +13,7 @@ from typing import Any
 import contract_ranks
 import pytest
 import torch
-from contract_ranks import FOLLOWING, PARALLEL, SCENARIOS, STEPS, UPDATES
+from contract_ranks import FOLLOWING, MUON, PARALLEL, SCENARIOS, STEPS, UPDATES
 from contract_tasks import Masked, differences
 from test_contract_state import assert_followed
 from test_contract_weights import assert_same_weights, big_batch
@@ -98,11 +98,16 @@ def test_clipping_sees_the_gradient_of_all_ranks(parallel: str, ranks: Path) -> 
 
 
 @pytest.mark.parametrize("parallel", PARALLEL)
-def test_classification_on_two_ranks_is_that_on_one(parallel: str, ranks: Path) -> None:
-    alone = contract_ranks.classify(None)
+@pytest.mark.parametrize(
+    ("name", "settings"), [("classification", {}), ("muon", {"make_optimizer": MUON, "hidden": 9})]
+)
+def test_classification_on_two_ranks_is_that_on_one(
+    name: str, settings: dict[str, Any], parallel: str, ranks: Path
+) -> None:
+    alone = contract_ranks.classify(None, **settings)
     assert alone["steps"] == 8 and alone["metrics"]["accuracy"] > 0.5
-    for outcome in outcomes(ranks, f"classification {parallel}"):
-        torch.testing.assert_close(outcome["weights"], alone["weights"], rtol=1e-5, atol=1e-6)
+    for outcome in outcomes(ranks, f"{name} {parallel}"):
+        torch.testing.assert_close(outcome["weights"], alone["weights"], rtol=1e-5, atol=1e-5)
         assert (outcome["steps"], outcome["counts"]) == (alone["steps"], alone["counts"])
         assert outcome["best_step"] == alone["best_step"]
         assert outcome["metrics"] == pytest.approx(alone["metrics"], abs=1e-5)
@@ -119,12 +124,15 @@ def test_follower_and_average_trail_the_model(kind: str, parallel: str, ranks: P
 
 
 @pytest.mark.parametrize("parallel", PARALLEL)
-@pytest.mark.parametrize("kind", FOLLOWING)
-def test_a_crash_changes_nothing(kind: str, parallel: str, ranks: Path) -> None:
-    names = f"whole {kind} {parallel}", f"crashed {kind} {parallel}"
-    whole, crashed = (last_checkpoint(ranks / name) for name in names)
-    assert whole["shared"]["progress"]["step"] == STEPS
-    assert not list(differences(whole, crashed))
+@pytest.mark.parametrize(
+    ("whole", "crashed"),
+    [*((f"whole {kind}", f"crashed {kind}") for kind in FOLLOWING), ("muon whole", "muon crashed")],
+)
+def test_a_crash_changes_nothing(whole: str, crashed: str, parallel: str, ranks: Path) -> None:
+    names = f"{whole} {parallel}", f"{crashed} {parallel}"
+    one, other = (last_checkpoint(ranks / name) for name in names)
+    assert one["shared"]["progress"]["step"] == STEPS
+    assert not list(differences(one, other))
     assert not list(differences(*(outcomes(ranks, name) for name in names)))
 
 
