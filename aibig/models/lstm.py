@@ -25,8 +25,9 @@ class Lstm(LanguageModel):
     """Embedding(V, 50) - LSTM(50, 128, 2 layers) - Linear(128, V) by default; with all that follows, an AWD-LSTM.
 
     vocab_size: V. embedding: width of a token's vector, as that of word vectors to be loaded. hidden: H, width of
-    the LSTM. layers: L. projection: width that each layer's outputs are projected to. tied: the head's matrix is the
-    embedding's, which must be as wide as the outputs; a classifier has no such head.
+    the LSTM. layers: L. projection: width that each layer's outputs are projected to (slower on a CPU, where oneDNN
+    has no such layer). tied: the head's matrix is the embedding's, which must be as wide as the outputs; a classifier
+    has a head of its own.
     dropout: between layers, and before and after the LSTM. locked_dropout: it drops the same channels at all times.
     weight_drop: of weights from hidden to hidden. word_dropout: of single tokens of the text. embedding_dropout: of
     tokens of the vocabulary, wherever they stand in the batch.
