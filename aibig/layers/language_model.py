@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from aibig.errors import UserError
+from aibig.layers.generation import Generation
+from aibig.layers.speculation import Speculation
 from aibig.layers.token_losses import TokenScores
 
 
@@ -57,6 +59,26 @@ class LanguageModel(nn.Module, ABC):
     def rewind_memory(self, memory: Any, lengths: Tensor) -> Any:
         """The memory as it was after the first `lengths` (B,) tokens of each row. Raises UserError if it can't."""
         raise UserError(f"a {type(self).__name__} can't forget its latest tokens; take a Transformer")
+
+    def stream(
+        self, tokens: Tensor, lengths: Tensor | None = None, *, draft: LanguageModel | None = None, **settings: Any
+    ) -> Generation:
+        """What follows the rows of tokens (B, T), each of its true length, as it is made: lists of tokens for each.
+
+        draft: a smaller model of the same vocabulary that proposes tokens, see `Speculation`; it changes nothing but
+        the time. Other settings are those of `Generation` and `Sampling`.
+        """
+        if draft is None:
+            return Generation(self, tokens, lengths, **settings)
+        return Speculation(self, tokens, lengths, draft=draft, **settings)
+
+    def generate(self, tokens: Tensor, lengths: Tensor | None = None, **settings: Any) -> list[list[int]]:
+        """What follows each row, when all is made; settings as of `stream`."""
+        made: list[list[int]] = [[] for _ in range(len(tokens))]
+        for added in self.stream(tokens, lengths, **settings):
+            for row, new in zip(made, added, strict=True):
+                row += new
+        return made
 
     @torch.no_grad()
     def next_token_probabilities(self, tokens: Tensor, lengths: Tensor | None = None, memory: Any = None) -> Tensor:

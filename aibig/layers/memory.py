@@ -12,8 +12,9 @@ from aibig.errors import UserError
 
 
 class Memory:
-    """Tensors (B, capacity, ...) by name, such as each block's keys; changed in place.
+    """Tensors (B, capacity, ..., D) by name, such as each block's keys; changed in place.
 
+    In storage the entries of one head lie side by side, (B, ..., capacity, D): what reads them reads head by head.
     Rows may have read different numbers of tokens, `lengths` (B,): each is written from its own end on. What stands
     beyond a row's end is left over from padding, and must be masked by those who read it. `longest` is the largest
     length, `even` whether all are the same; the host knows both, so that nothing waits for the device.
@@ -41,7 +42,8 @@ class Memory:
             )
         kept = self._kept.get(name)
         if kept is None:
-            kept = self._kept[name] = new.new_zeros(len(self.lengths), self.capacity, *new.shape[2:])
+            batch, _, *between, size = new.shape
+            kept = self._kept[name] = new.new_zeros(batch, *between, self.capacity, size).movedim(-2, 1)
         if self.even:
             kept[:, self.longest : self.longest + time] = new
         else:
@@ -54,6 +56,8 @@ class Memory:
         Written as by `append`.
         """
         kept = self.append(name, new)
+        if self.even and self.longest >= count:
+            return kept[:, self.longest - count :]
         places = self.positions(new.shape[1] + count) - count  # (1 or B, count + T)
         found = kept[torch.arange(len(kept), device=kept.device).unsqueeze(1), places.clamp(min=0)]
         return found.masked_fill((places < 0).view(*places.shape, *[1] * (new.ndim - 2)), 0)
@@ -75,6 +79,12 @@ class Memory:
     def select(self, rows: Tensor) -> Memory:
         """A memory of these rows alone."""
         chosen = Memory(len(rows), self.capacity, self.lengths.device)
-        chosen._kept = {name: kept[rows] for name, kept in self._kept.items()}
+        chosen._kept = {name: kept.movedim(1, -2)[rows].movedim(-2, 1) for name, kept in self._kept.items()}
         chosen.rewind(self.lengths[rows])
         return chosen
+
+    def replace(self, rows: Tensor, others: Memory) -> None:
+        """These rows become those of `others`, in its order."""
+        for name, kept in others._kept.items():
+            self._kept[name][rows, : others.longest] = kept[:, : others.longest]
+        self.rewind(self.lengths.index_copy(0, rows, others.lengths))
