@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from aibig.data.text import cut
 from aibig.data.tokenizer import Tokenizer
+from aibig.layers.language_model import LanguageModel
+from aibig.layers.token_losses import TokenScores, scores_of
 from aibig.outcomes import Tokens
 
 TOKENS_AT_ONCE = 16_384
@@ -47,8 +48,20 @@ def read_through(
     )
 
 
+def scored(
+    model: nn.Module, tokens: Tensor, targets: Tensor, memory: Any = None, documents: Tensor | None = None
+) -> tuple[TokenScores, Any]:
+    """What the losses of targets (B, T) are made of, and the memory; also of a model that only gives logits."""
+    apart = {} if documents is None else {"documents": documents}
+    if isinstance(model, LanguageModel):
+        scores, memory = model(tokens, None, memory, targets, **apart)
+        assert isinstance(scores, TokenScores)
+        return scores, memory
+    logits, memory = model(tokens, None, memory, **apart)
+    return scores_of(logits, targets), memory
+
+
 def _losses(model: nn.Module, tokens: Tensor, targets: Tensor, memory: Any) -> tuple[Tensor, Any]:
     """The summed loss (B,) of each window in nats, and the memory after it."""
-    logits, memory = model(tokens, None, memory)
-    loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    return loss.view(targets.shape).cpu().double().sum(1), memory  # in this order: MPS has no float64
+    scores, memory = scored(model, tokens, targets, memory)
+    return scores.nats.cpu().double().sum(1), memory  # in this order: MPS has no float64

@@ -120,6 +120,10 @@ class Task(ABC):
         """
         return None
 
+    def sample(self) -> str:
+        """Something that a person would like to see after an evaluation, a text say; "" for nothing."""
+        return ""
+
     def inference_facts(self) -> dict[str, Any]:
         """What prediction needs beside the weights, as plain values; `predictor` says which class reads it."""
         return {}

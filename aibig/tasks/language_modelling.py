@@ -9,24 +9,37 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from aibig import metrics
 from aibig.config import Config
 from aibig.data.fingerprint import check_fingerprint
 from aibig.data.text import TextData
+from aibig.errors import UserError
 from aibig.inference.modes import evaluating
-from aibig.inference.reading import read_through
+from aibig.inference.reading import read_through, scored
+from aibig.layers.language_model import LanguageModel
+from aibig.layers.token_losses import TokenScores
 from aibig.outcomes import Tokens
+from aibig.settings import Fraction, NonNegativeFloat, NonNegativeInt
 from aibig.tasks.base import Batch, Context, Loss, Task
 from aibig.tasks.word_vectors import embedding_settings, first_vectors, give_word_vectors
+
+SAMPLE_PROMPT_TOKENS = 32
 
 
 class LanguageModelling(Task):
     """Cross-entropy of the next token; a model's memory is carried from window to window of a stream.
 
+    label_smoothing: probability spread over all tokens (arXiv 1512.00567, section 7). z_loss: times the squared
+    logarithm of the softmax's normalizer, which keeps that near 0 (PaLM, arXiv 2204.02311, section 5: 1e-4).
+    activation_penalty, slowness_penalty: times the mean square of an LSTM's outputs, and of their change from token to
+    token (AR and TAR, arXiv 1708.02182, section 4.6: 2 and 1). Evaluations measure the cross-entropy alone.
     word_vectors: a file that the embedding begins with, in the format of GloVe or word2vec; its width becomes the
     model's. freeze_word_vectors: they are not trained.
+    sample_tokens: after each evaluation so many tokens are written on from `sample_prompt`, by default the beginning
+    of the validation part, and put into the log.
+
+    Raises UserError for penalties that the model hands out no outputs for.
     """
 
     counts: ClassVar[tuple[str, ...]] = ("tokens",)
@@ -39,10 +52,19 @@ class LanguageModelling(Task):
         data: TextData,
         context: Context,
         *,
+        label_smoothing: Fraction = 0.0,
+        z_loss: NonNegativeFloat = 0.0,
+        activation_penalty: NonNegativeFloat = 0.0,
+        slowness_penalty: NonNegativeFloat = 0.0,
         word_vectors: str | None = None,
         freeze_word_vectors: bool = False,
+        sample_tokens: NonNegativeInt = 0,
+        sample_prompt: str | None = None,
     ) -> None:
         self.model, self.data, self.context = model, data, context
+        self.label_smoothing, self.z_loss = label_smoothing, z_loss
+        self.activation_penalty, self.slowness_penalty = activation_penalty, slowness_penalty
+        self.sample_tokens, self.sample_prompt = sample_tokens, sample_prompt
         self.notes = give_word_vectors(
             *(model, word_vectors, freeze_word_vectors, data.tokenizer, data.parts["train"], context.seed)
         )
@@ -70,12 +92,32 @@ class LanguageModelling(Task):
         return Batch((tokens, targets, memory, documents), tokens.numel(), counts)
 
     def loss(self, batch: Batch) -> Loss:
-        """Mean cross-entropy of the targets, in nats."""
+        """Mean cross-entropy of the targets, in nats, and what is added to it; "nats" is the former alone."""
         tokens, targets, memory, documents = batch.data
-        apart = {} if documents is None else {"documents": documents}
-        logits, memory = self.model(tokens, None, memory, **apart)
-        value = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        return Loss(value, carry=detached(memory) if self.windows.continues else None)
+        scores, memory = scored(self.model, tokens, targets, memory, documents)
+        nats = scores.nats.mean()
+        added = self._additions(scores)
+        metrics = {"nats": nats.detach()} if isinstance(added, Tensor) else {}
+        value = nats + added
+        return Loss(value, metrics, carry=detached(memory) if self.windows.continues else None)
+
+    def _additions(self, scores: TokenScores) -> Tensor | float:
+        """Label smoothing, z-loss and penalties on activations."""
+        added: Tensor | float = 0.0
+        if self.label_smoothing:
+            added = self.label_smoothing * (scores.target_logit - scores.mean_logit).mean()
+        if self.z_loss:
+            added = added + self.z_loss * scores.log_normalizer.square().mean()
+        if self.activation_penalty or self.slowness_penalty:
+            if scores.states is None:
+                raise UserError(
+                    f"task: a {type(self.model).__name__} hands out no outputs to penalise; leave out "
+                    "activation_penalty and slowness_penalty, or take 'lstm'"
+                )
+            raw, dropped = scores.states  # (B, T, H) each
+            added = added + self.activation_penalty * dropped.square().mean()
+            added = added + self.slowness_penalty * raw.diff(dim=1).square().mean()
+        return added
 
     def after_loss(self, carry: Any) -> None:
         """Remember."""
@@ -87,6 +129,19 @@ class LanguageModelling(Task):
             return None
         with evaluating(self.model), self.context.autocast():
             return read_through(self.model, self.data.parts[split], self.data.tokenizer, **self._reading())
+
+    def sample(self) -> str:
+        """What the model writes at this moment."""
+        part = self.data.parts.get("validation", self.data.parts["train"])
+        if not self.sample_tokens or not isinstance(self.model, LanguageModel):
+            return ""
+        tokens = part[:SAMPLE_PROMPT_TOKENS].tolist()
+        if self.sample_prompt is not None:
+            tokens = self.data.tokenizer.encode(self.sample_prompt).tolist()
+        with evaluating(self.model), self.context.autocast():
+            given = torch.tensor([tokens], device=self.context.device)
+            (made,) = self.model.generate(given, max_tokens=self.sample_tokens, seed=self.context.seed)
+        return f"{self.data.tokenizer.decode(tokens)}|{self.data.tokenizer.between}{self.data.tokenizer.decode(made)}"
 
     def _reading(self) -> dict[str, Any]:
         """How a part is read: what a saved model takes to read another text in the same way."""

@@ -281,7 +281,7 @@ class Trainer:
         self._tell("on_log", line)
 
     def _evaluate(self, saving: bool = True) -> None:
-        metrics = self._validation_metrics()
+        metrics, sample = self._validation()
         self.progress.evaluated_step = self.progress.step
         if not metrics:
             self._settle_up("evaluate")
@@ -291,6 +291,9 @@ class Trainer:
         self.logbook.write(line)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self.logbook.note(f"step {self.progress.step}: validation {shown}{' (best)' if better else ''}")
+        if sample:
+            self.logbook.write({"kind": "sample", **self.progress.position(), "text": sample})
+            self.logbook.note(sample)
         self._settle_up("evaluate")
         if better:
             self._best_weights = None  # those of an earlier best do not belong into this checkpoint
@@ -298,10 +301,11 @@ class Trainer:
                 self._best_weights = self._copy_of_weights()
         self._tell("on_evaluation", line)
 
-    def _validation_metrics(self) -> dict[str, float]:
+    def _validation(self) -> tuple[dict[str, float], str]:
+        """The metrics, the main rank's, since all must find the same model best; and what there is to look at."""
         with self.stopwatch.paused(), self._averaged():
             metrics: dict[str, float] = self.world.share(self.task.evaluate("validation"))
-        return metrics  # the main rank's, since all must find the same model best
+            return metrics, self.task.sample()
 
     def _save(self) -> bool:
         """Write a checkpoint. If that fails, a full disk say, tell the user, keep the last one and go on."""
@@ -451,7 +455,7 @@ class Trainer:
         self._at_last_log = dict(self.progress.counts), self.progress.train_seconds
         self.stopwatch = Stopwatch(self.device, self.progress.train_seconds)
         if self.selection.needs_evaluation and not self.progress.step:  # rather now than after a twentieth of the run
-            self.selection.check(self._validation_metrics(), task.headline)
+            self.selection.check(self._validation()[0], task.headline)
         self._tell("on_begin", self)
         steps = self.limits.counts.get("steps")
         self.logbook.show_bar(self.progress.step, None if steps is None else int(steps))

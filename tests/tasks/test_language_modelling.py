@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 import aibig
 from aibig.data.text import TextData
+from aibig.errors import UserError
 from aibig.tasks.base import Context
 from aibig.tasks.language_modelling import LanguageModelling
 
 TEXT = "abcabd" * 60
 
 
-def make_task(order: str, model: str = "lstm") -> LanguageModelling:
+def make_task(order: str, model: str = "lstm", **settings: Any) -> LanguageModelling:
     torch.manual_seed(0)
     data = TextData(TEXT, batch_size=2, context=8, order=order, validation_fraction=0.2)  # type: ignore[arg-type]
-    return LanguageModelling(aibig.create_model(model, vocab_size=4), data, Context(seed=3))
+    return LanguageModelling(aibig.create_model(model, vocab_size=4), data, Context(seed=3), **settings)
 
 
 def test_a_window_begins_with_the_memory_of_the_one_before() -> None:
@@ -69,3 +73,67 @@ def test_a_missing_part_has_no_metrics() -> None:
     data = TextData(TEXT, batch_size=2, context=8, validation_fraction=0.0)
     task = LanguageModelling(aibig.create_model("lstm", vocab_size=4), data, Context())
     assert task.evaluate("validation") == {} and task.evaluate("test")
+
+
+def test_label_smoothing_and_z_loss_are_their_formulas() -> None:
+    for settings, smoothing, z_loss in (({}, 0.0, 0.0), ({"label_smoothing": 0.2, "z_loss": 0.5}, 0.2, 0.5)):
+        task = make_task("shuffled", "transformer", **settings)
+        batch = task.next_batch()
+        tokens, targets, *_ = batch.data
+        logits = task.model(tokens)[0].flatten(0, 1)
+        smoothed = F.cross_entropy(logits, targets.flatten(), label_smoothing=smoothing)
+        loss = task.loss(batch)
+        torch.testing.assert_close(loss.value, smoothed + z_loss * logits.logsumexp(1).square().mean())
+        plain = F.cross_entropy(logits, targets.flatten())
+        torch.testing.assert_close(loss.metrics.get("nats", loss.value), plain)
+        loss.value.backward()
+        assert task.model.head.weight.grad.isfinite().all()
+
+
+def test_outputs_and_their_changes_can_be_penalised() -> None:
+    task = make_task("stream", activation_penalty=2.0, slowness_penalty=3.0)
+    batch = task.next_batch()
+    tokens, targets, *_ = batch.data
+    scores, _ = task.model(tokens, targets=targets)
+    raw, dropped = scores.states
+    penalties = 2.0 * dropped.square().mean() + 3.0 * (raw[:, 1:] - raw[:, :-1]).square().mean()
+    torch.testing.assert_close(task.loss(batch).value, scores.nats.mean() + penalties)
+    other = make_task("shuffled", "transformer", activation_penalty=1.0)
+    with pytest.raises(UserError, match="a Transformer hands out no outputs"):
+        other.loss(other.next_batch())
+
+
+def test_a_model_that_only_gives_logits_is_trained_and_measured_too() -> None:
+    class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scores = torch.nn.Embedding(4, 4)
+
+        def forward(self, tokens: torch.Tensor, lengths: Any = None, memory: Any = None) -> tuple[torch.Tensor, Any]:
+            return self.scores(tokens), None
+
+    task = make_task("shuffled")
+    task.model = Plain()
+    batch = task.next_batch()
+    expected = F.cross_entropy(task.model(batch.data[0])[0].flatten(0, 1), batch.data[1].flatten())
+    torch.testing.assert_close(task.loss(batch).value, expected)
+    assert task.evaluate("validation")["loss"] > 0
+
+
+def test_samples_are_shown_and_disturb_nothing(tmp_path: Any) -> None:
+    logs = []
+    for sample_tokens in (0, 5):
+        run = aibig.train(
+            {
+                "model": {"name": "transformer", "width": 8, "heads": 2, "layers": 1, "dropout": 0.1},
+                "task": {"name": "language_modelling", "sample_tokens": sample_tokens, "sample_prompt": "abc"},
+                "data": {"name": TEXT * 2, "batch_size": 2, "context": 8},
+                "trainer": {"max_steps": 6, "eval_every": 3, "threads": 1},
+            },
+            out=tmp_path / str(sample_tokens),
+        )
+        logs.append([json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()])
+    samples = [line["text"] for line in logs[1] if line["kind"] == "sample"]
+    assert len(samples) == 2 and all(one.startswith("abc|") and len(one) == 9 for one in samples)
+    without, beside = ([line.get("loss") for line in log if line["kind"] == "validation"] for log in logs)
+    assert without == beside
