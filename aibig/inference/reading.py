@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from aibig.data.text import cut
 from aibig.data.tokenizer import Tokenizer
+from aibig.data.tokens import document_numbers
 from aibig.outcomes import Tokens
 
 TOKENS_AT_ONCE = 16_384
@@ -21,34 +22,50 @@ OPENING_TOKENS = 400
 
 
 def read_through(
-    model: nn.Module, text: Tensor, tokenizer: Tokenizer, *, context: int, carries_memory: bool = False
+    model: nn.Module,
+    text: Tensor,
+    tokenizer: Tokenizer,
+    *,
+    context: int,
+    carries_memory: bool = False,
+    borders: Tensor | None = None,
 ) -> Tokens:
     """The loss of every token of `text` (tokens,) but the first, in windows of `context` that do not overlap.
 
-    carries_memory: the text is read as one stream, each window continuing the one before, from empty memory. Mode
-    and precision of the model are the caller's.
+    carries_memory: the text is read as one stream, each window continuing the one before, from empty memory. borders:
+    where documents begin that are to be read apart. Mode and precision of the model are the caller's. The text may
+    lie elsewhere than the model, and need not fit into memory.
     """
+    device = next(model.parameters()).device
+    bytes_of = tokenizer.byte_lengths()
     tokens, targets, rest = cut(text, context)
     at_once = 1 if carries_memory else max(1, TOKENS_AT_ONCE // context)
     batches = list(zip(tokens.split(at_once), targets.split(at_once), strict=True)) if len(tokens) else []
     if len(rest) > 1:
         batches.append((rest[None, :-1], rest[None, 1:]))
-    losses, memory = [], None
+    losses, counts, sizes, memory, start = [], [], [], None, 0
     for some, some_targets in batches:
-        loss, memory = _losses(model, some, some_targets, memory if carries_memory else None)
+        apart = {}
+        if borders is not None:
+            places = torch.arange(start, start + some.numel(), device=borders.device).view(some.shape)
+            apart["documents"] = document_numbers(borders, places).to(device)
+        read = (some.long().to(device), some_targets.long().to(device), memory if carries_memory else None)
+        loss, memory = _losses(model, *read, **apart)
         losses.append(loss)
-    lengths = tokenizer.byte_lengths()
-    windows = [targets.cpu().numpy(), rest[None, 1:].cpu().numpy()] if len(rest) > 1 else [targets.cpu().numpy()]
+        counts.append(np.full(len(some), some.shape[1]))
+        if bytes_of is not None:
+            sizes.append(bytes_of[some_targets.cpu().numpy()].sum(1))
+        start += some.numel()
     return Tokens(
         torch.cat(losses).numpy(),
-        np.concatenate([np.full(len(one), one.shape[1]) for one in windows]),
-        None if lengths is None else np.concatenate([lengths[one].sum(1) for one in windows]),
+        np.concatenate(counts),
+        None if bytes_of is None else np.concatenate(sizes),
         tokenizer.decode(text[:OPENING_TOKENS].tolist()),
     )
 
 
-def _losses(model: nn.Module, tokens: Tensor, targets: Tensor, memory: Any) -> tuple[Tensor, Any]:
+def _losses(model: nn.Module, tokens: Tensor, targets: Tensor, memory: Any, **apart: Tensor) -> tuple[Tensor, Any]:
     """The summed loss (B,) of each window in nats, and the memory after it."""
-    logits, memory = model(tokens, None, memory)
+    logits, memory = model(tokens, None, memory, **apart)
     loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
     return loss.view(targets.shape).cpu().double().sum(1), memory  # in this order: MPS has no float64

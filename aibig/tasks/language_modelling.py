@@ -43,9 +43,10 @@ class LanguageModelling(Task):
         freeze_word_vectors: bool = False,
     ) -> None:
         self.model, self.data, self.context = model, data, context
-        self.notes = give_word_vectors(
+        coverage = give_word_vectors(
             *(model, word_vectors, freeze_word_vectors, data.tokenizer, data.parts["train"], context.seed)
         )
+        self.notes = [*data.notes, *coverage]
         data.to(context.device)
         self.windows = data.training_windows(context.seed, context.rank, context.world_size)
         self.updates_per_epoch = self.windows.batches_per_epoch
@@ -86,7 +87,8 @@ class LanguageModelling(Task):
         if split not in self.data.parts:
             return None
         with evaluating(self.model), self.context.autocast():
-            return read_through(self.model, self.data.parts[split], self.data.tokenizer, **self._reading())
+            part, borders = self.data.parts[split], self.data.borders[split]
+            return read_through(self.model, part, self.data.tokenizer, borders=borders, **self._reading())
 
     def _reading(self) -> dict[str, Any]:
         """How a part is read: what a saved model takes to read another text in the same way."""
