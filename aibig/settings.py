@@ -19,7 +19,7 @@ from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
-from aibig.errors import UserError
+from aibig.errors import UserError, nearest
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -73,11 +73,12 @@ def read_settings(target: str | Callable[..., Any], *, positional: bool = False)
 def check(value: Any, annotation: Any) -> Any:
     """`value` as `annotation` wants it (an int where it says float becomes one, a list a tuple).
 
-    Raises UserError with the words "must be ..., not ...".
+    Raises UserError with the words "must be ..., not ...", and the nearest of what it may be by name.
     """
     fitted = _fit(value, annotation)
     if fitted is _MISFIT:
-        raise UserError(f"must be {describe(annotation)}, not {value!r}")
+        hint = nearest(value, _words(annotation)) if isinstance(value, str) else ""
+        raise UserError(f"must be {describe(annotation)}, not {value!r}{hint}")
     return fitted
 
 
@@ -124,6 +125,14 @@ def load(target: str | Callable[..., Any]) -> Callable[..., Any]:
     module, _, attribute = target.partition(":")
     made: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     return made
+
+
+def _words(annotation: Any) -> list[str]:
+    """What an annotation admits by name."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Literal:
+        return [one for one in arguments if isinstance(one, str)]
+    return [word for one in arguments for word in _words(one)]
 
 
 _MISFIT = object()

@@ -176,7 +176,7 @@ class LabelledTexts(LabelledData):
         test_fraction: Fraction = 0.2,
         split: Literal["auto", "stratified", "random"] = "auto",
         split_seed: NonNegativeInt = 0,
-        tokenizer: Literal["words", "characters", "bytes", "bpe"] = "words",
+        tokenizer: Literal["words", "characters", "bytes", "bpe"] | ExistingPath = "words",
         vocab_size: PositiveInt = 10_000,
         lower_case: bool = True,
         max_tokens: PositiveInt = 256,

@@ -48,6 +48,10 @@ class Tokenizer(ABC):
     def encode(self, text: str) -> NDArray[np.int64]:
         """The token numbers of `text`. Raises UserError for text that the vocabulary can't express."""
 
+    def encode_all(self, texts: list[str]) -> list[NDArray[np.int64]]:
+        """The token numbers of each text."""
+        return [self.encode(text) for text in texts]
+
     @abstractmethod
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of token numbers."""
@@ -161,12 +165,17 @@ class LibraryTokenizer(Tokenizer):
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """(tokens,) token numbers; a word outside the vocabulary is the unknown one, where there is one."""
+        return self.encode_all([text])[0]
+
+    def encode_all(self, texts: list[str]) -> list[NDArray[np.int64]]:
+        """As `encode`; what can't be looked up is encoded on all cores."""
         if self._remembered is None:
-            return np.array(self._encode([text])[0], dtype=np.int64)
-        words = WITH_BLANKS_BEFORE.findall(text)
-        new = list({*words} - self._remembered.keys())
+            return [np.array(tokens, dtype=np.int64) for tokens in self._encode(texts)]
+        words = [WITH_BLANKS_BEFORE.findall(text) for text in texts]
+        new = list({word for some in words for word in some} - self._remembered.keys())
         self._remembered.update(zip(new, self._encode(new), strict=True))
-        tokens = np.fromiter(chain.from_iterable(map(self._remembered.__getitem__, words)), dtype=np.int64)
+        found = (chain.from_iterable(map(self._remembered.__getitem__, some)) for some in words)
+        tokens = [np.fromiter(one, dtype=np.int64) for one in found]
         if len(self._remembered) > WORDS_REMEMBERED:
             self._remembered.clear()
         return tokens
@@ -241,21 +250,19 @@ def make_tokenizer(kind: str, texts: str | Iterable[str], vocab_size: int, *, en
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer in a file: what `save` wrote, or any tokenizer.json of the `tokenizers` library; or in a folder
-    that holds a tokenizer.json.
+    """The tokenizer in a file: any tokenizer.json of the `tokenizers` library, what `save` wrote, or a saved language
+    model's model.json.
 
-    Raises UserError for what is neither.
+    Raises UserError for what is none of these.
     """
-    file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+    file = Path(path)
     if not file.exists():
         hint = nearest(str(path), KINDS) or f"; kinds are: {', '.join(KINDS)}"
         raise UserError(f"tokenizer {str(path)!r} is neither a kind nor a file{hint}")
-    from tokenizers import Tokenizer as Library
-
     try:
-        text = file.read_text(encoding="utf-8")
-        values = json.loads(text)
-        return tokenizer_from_dict(values) if "kind" in values else LibraryTokenizer("library", Library.from_str(text))
+        values = json.loads(file.read_text(encoding="utf-8"))
+        values = values if "kind" in values else values.get("tokenizer", values)
+        return tokenizer_from_dict(values if "kind" in values else {"kind": "library", "tokenizer": values})
     except Exception as error:  # the library has no class of its own
         raise UserError(f"{file}: is no tokenizer.json: {_first_line(error)}") from None
 
@@ -287,7 +294,7 @@ def _types(part: dict[str, Any] | None) -> set[str]:
 
 
 def _type(part: dict[str, Any] | None) -> str:
-    return "" if part is None else str(part["type"])
+    return str((part or {}).get("type", ""))
 
 
 def _first_line(error: Exception) -> str:

@@ -31,7 +31,7 @@ class WordVectors:
 
     def coverage(self, tokens: Tensor) -> str:
         """How much of the vocabulary was found, and of a text of token numbers (tokens,), in a line."""
-        share = 100 * self.found[tokens.cpu()].double().mean().item()
+        share = 100 * sum(int(self.found[some.long().cpu()].sum()) for some in tokens.split(1_000_000)) / len(tokens)
         return f"word vectors: {int(self.found.sum()):,} of {len(self.found):,} words ({share:.1f} % of the text)"
 
 

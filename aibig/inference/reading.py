@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from aibig.data.text import cut
 from aibig.data.tokenizer import Tokenizer
+from aibig.data.tokens import document_numbers
 from aibig.layers.language_model import LanguageModel
 from aibig.layers.token_losses import TokenScores, scores_of
 from aibig.outcomes import Tokens
@@ -22,28 +23,44 @@ OPENING_TOKENS = 400
 
 
 def read_through(
-    model: nn.Module, text: Tensor, tokenizer: Tokenizer, *, context: int, carries_memory: bool = False
+    model: nn.Module,
+    text: Tensor,
+    tokenizer: Tokenizer,
+    *,
+    context: int,
+    carries_memory: bool = False,
+    borders: Tensor | None = None,
 ) -> Tokens:
     """The loss of every token of `text` (tokens,) but the first, in windows of `context` that do not overlap.
 
-    carries_memory: the text is read as one stream, each window continuing the one before, from empty memory. Mode
-    and precision of the model are the caller's.
+    carries_memory: the text is read as one stream, each window continuing the one before, from empty memory. borders:
+    where documents begin that are to be read apart. Mode and precision of the model are the caller's. The text may
+    lie elsewhere than the model, and need not fit into memory.
     """
+    device = next(model.parameters()).device
+    bytes_of = tokenizer.byte_lengths()
     tokens, targets, rest = cut(text, context)
     at_once = 1 if carries_memory else max(1, TOKENS_AT_ONCE // context)
     batches = list(zip(tokens.split(at_once), targets.split(at_once), strict=True)) if len(tokens) else []
     if len(rest) > 1:
         batches.append((rest[None, :-1], rest[None, 1:]))
-    losses, memory = [], None
+    losses, counts, sizes, memory, start = [], [], [], None, 0
     for some, some_targets in batches:
-        loss, memory = _losses(model, some, some_targets, memory if carries_memory else None)
+        documents = None
+        if borders is not None:
+            places = torch.arange(start, start + some.numel(), device=borders.device).view(some.shape)
+            documents = document_numbers(borders, places).to(device)
+        read = (some.long().to(device), some_targets.long().to(device), memory if carries_memory else None)
+        loss, memory = _losses(model, *read, documents)
         losses.append(loss)
-    lengths = tokenizer.byte_lengths()
-    windows = [targets.cpu().numpy(), rest[None, 1:].cpu().numpy()] if len(rest) > 1 else [targets.cpu().numpy()]
+        counts.append(np.full(len(some), some.shape[1]))
+        if bytes_of is not None:
+            sizes.append(bytes_of[some_targets.cpu().numpy()].sum(1))
+        start += some.numel()
     return Tokens(
         torch.cat(losses).numpy(),
-        np.concatenate([np.full(len(one), one.shape[1]) for one in windows]),
-        None if lengths is None else np.concatenate([lengths[one].sum(1) for one in windows]),
+        np.concatenate(counts),
+        None if bytes_of is None else np.concatenate(sizes),
         tokenizer.decode(text[:OPENING_TOKENS].tolist()),
     )
 
@@ -61,7 +78,9 @@ def scored(
     return scores_of(logits, targets), memory
 
 
-def _losses(model: nn.Module, tokens: Tensor, targets: Tensor, memory: Any) -> tuple[Tensor, Any]:
+def _losses(
+    model: nn.Module, tokens: Tensor, targets: Tensor, memory: Any, documents: Tensor | None
+) -> tuple[Tensor, Any]:
     """The summed loss (B,) of each window in nats, and the memory after it."""
-    scores, memory = scored(model, tokens, targets, memory)
+    scores, memory = scored(model, tokens, targets, memory, documents)
     return scores.nats.cpu().double().sum(1), memory  # in this order: MPS has no float64

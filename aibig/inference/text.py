@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aibig.data.text import BETWEEN_FILES, read_text
+from aibig.data.shards import tokenize
+from aibig.data.text import read_text
 from aibig.data.tokenizer import tokenizer_from_dict
 from aibig.errors import UserError
 from aibig.inference.model_folder import inference_device
@@ -86,18 +87,16 @@ class TextGenerator:
         return [(self.tokenizer.decode([token]), probability) for token, probability in pairs]
 
     def outcome(self, path: str | Path) -> Tokens:
-        """The losses of the whole of a UTF-8 text file, or of those in a folder, read as in training's evaluations.
+        """The losses of the whole of a file (.txt, .jsonl, .parquet), or of those in a folder, read as in training's
+        evaluations.
 
         Raises UserError for a text of fewer than two tokens, or with characters that the vocabulary does not know.
         """
-        try:
-            tokens = torch.from_numpy(self.tokenizer.encode(BETWEEN_FILES.join(read_text(path=str(path)))))
-        except UserError as error:
-            raise UserError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+        tokens = tokenize(read_text(path=str(path)), self.tokenizer).tokens
         if len(tokens) < 2:
             raise UserError(f"{path}: has too little text to measure on; give at least two tokens")
         with evaluating(self.model):
-            return read_through(self.model, tokens.to(self.device), self.tokenizer, **self._reading)
+            return read_through(self.model, tokens, self.tokenizer, **self._reading)
 
     def _encode(self, prompt: str) -> list[int]:
         """The prompt's tokens. Raises UserError if there are none."""

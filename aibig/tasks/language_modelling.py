@@ -65,9 +65,10 @@ class LanguageModelling(Task):
         self.label_smoothing, self.z_loss = label_smoothing, z_loss
         self.activation_penalty, self.slowness_penalty = activation_penalty, slowness_penalty
         self.sample_tokens, self.sample_prompt = sample_tokens, sample_prompt
-        self.notes = give_word_vectors(
+        coverage = give_word_vectors(
             *(model, word_vectors, freeze_word_vectors, data.tokenizer, data.parts["train"], context.seed)
         )
+        self.notes = [*data.notes, *coverage]
         data.to(context.device)
         self.windows = data.training_windows(context.seed, context.rank, context.world_size)
         self.updates_per_epoch = self.windows.batches_per_epoch
@@ -128,7 +129,8 @@ class LanguageModelling(Task):
         if split not in self.data.parts:
             return None
         with evaluating(self.model), self.context.autocast():
-            return read_through(self.model, self.data.parts[split], self.data.tokenizer, **self._reading())
+            part, borders = self.data.parts[split], self.data.borders[split]
+            return read_through(self.model, part, self.data.tokenizer, borders=borders, **self._reading())
 
     def sample(self) -> str:
         """What the model writes at this moment."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,6 +87,75 @@ def test_a_stream_continues_where_it_was() -> None:
         before = targets[:, -1]
 
 
+def test_windows_of_varied_length_read_the_stretch_once_and_their_number_is_known() -> None:
+    windows = StreamWindows(torch.arange(200_000), 4, 70, seed=3, vary_context=True)
+    lengths: list[list[int]] = []
+    for epoch in range(3):
+        seen, after = [], torch.empty(0)
+        for number in range(windows.batches_per_epoch):
+            tokens, targets, continues, _ = windows.next()
+            assert torch.equal(targets, tokens + 1) and continues == (number > 0) and windows.epoch == epoch
+            assert not continues or torch.equal(tokens[:, 0], after)
+            after = targets[:, -1]
+            seen.append(tokens)
+        lengths.append([one.shape[1] for one in seen])
+        every = torch.cat([one.flatten() for one in seen])
+        assert len(every.unique()) == len(every) > 200_000 - 4 * 70 - 2 * 70
+    assert len({tuple(one) for one in lengths}) == 3, "each epoch has lengths of its own"
+    drawn = torch.tensor(lengths, dtype=torch.float).flatten()
+    short = drawn < 52.5
+    assert drawn.min() >= 4 and 0.03 < short.float().mean() < 0.07
+    assert drawn[~short].mean() == pytest.approx(70, abs=1) and drawn[~short].std() == pytest.approx(5, abs=0.5)
+    assert drawn[short].mean() == pytest.approx(35, abs=2)
+
+
+def test_windows_of_varied_length_go_on_in_the_middle_of_an_epoch() -> None:
+    reading = (torch.arange(20_000), 4, 70, 3)
+    windows = StreamWindows(*reading, vary_context=True)
+    for _ in range(windows.batches_per_epoch + 5):
+        windows.next()
+    again = StreamWindows(*reading, vary_context=True)
+    again.load_state_dict(windows.state_dict())
+    for _ in range(windows.batches_per_epoch):
+        assert torch.equal(windows.next().tokens, again.next().tokens)
+    with pytest.raises(UserError, match=r"vary_context is for a stream; set data\.order=stream"):
+        TextData("abcdefgh" * 100, batch_size=2, context=16, vary_context=True)
+
+
+@pytest.mark.parametrize("order", ["shuffled", "stream"])
+@pytest.mark.parametrize("tokenizer", ["characters", "bpe"])
+def test_windows_say_which_document_a_token_is_of(order: Any, tokenizer: Any) -> None:
+    texts = [chr(ord("a") + number) * (5 + number % 7) for number in range(26)] * 10
+    data = TextData(
+        texts, batch_size=2, context=16, documents="apart", order=order, tokenizer=tokenizer, vocab_size=257
+    )
+    opening = data.tokenizer.end_of_text if tokenizer == "bpe" else data.tokenizer.encode("\n")[0]
+    between = 1 if tokenizer == "bpe" else 2
+    windows = data.training_windows(3, 0, 1)
+    for _ in range(windows.batches_per_epoch):
+        tokens, _, _, documents = windows.next()
+        assert documents is not None and documents.shape == tokens.shape
+        for row, numbers in zip(tokens, documents, strict=True):
+            for number in numbers.unique():
+                document = row[numbers == number]
+                assert len(set(document.tolist()) - {int(opening)}) <= 1, "two documents under one number"
+                assert not (document[between:] == opening).any(), "what stands between documents opens the second"
+    assert (
+        data.borders["test"] is not None
+        and data.borders["test"].min() > 0
+        and data.borders["test"].max() < len(data.parts["test"])
+    )
+    assert TextData(texts, batch_size=2, context=16, order=order).training_windows(3, 0, 1).next().documents is None
+
+
+def test_an_end_of_text_that_is_written_in_a_file_is_a_border() -> None:
+    data = TextData(
+        ["a<|endoftext|>b", "c"] * 200, batch_size=2, context=8, tokenizer="bpe", documents="apart", vocab_size=257
+    )
+    assert data.borders["train"] is not None
+    assert len(data.borders["train"]) == (data.parts["train"] == data.tokenizer.end_of_text).sum()
+
+
 @pytest.mark.parametrize("kind", [ShuffledWindows, StreamWindows])
 def test_ranks_read_what_one_reader_would(kind: type) -> None:
     alone = kind(torch.arange(500), 4, 8, seed=3)
@@ -117,15 +187,15 @@ def test_a_folder_is_its_files_by_path_with_a_blank_line_between(tmp_path: Path)
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes("naïve".encode("latin-1"))
     with pytest.raises(UserError, match=r"latin.txt: is not UTF-8 text \(byte 2\)"):
-        read_text(path=str(tmp_path / "latin.txt"))
+        list(read_text(path=str(tmp_path / "latin.txt")))
     (tmp_path / "void.txt").write_text(" \n")
     with pytest.raises(UserError, match=r"void\.txt: is empty"):
-        read_text(path=str(tmp_path / "void.txt"))
+        list(read_text(path=str(tmp_path / "void.txt")))
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r"folder: holds no \.txt file"):
-        read_text(path=str(tmp_path / "folder"))
+    with pytest.raises(UserError, match=r"folder: holds no \.txt, \.jsonl, \.parquet file"):
+        list(read_text(path=str(tmp_path / "folder")))
     with pytest.raises(UserError, match=r"latin.txt: is not UTF-8 text \(byte 2\)"):
-        read_text(path=str(tmp_path))
+        list(read_text(path=str(tmp_path)))
     with pytest.raises(UserError, match="too few for a batch"):
         TextData("one line\n", batch_size=2, context=16)
     with pytest.raises(UserError, match="too few for a batch"):

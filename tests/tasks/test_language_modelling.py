@@ -69,6 +69,40 @@ def test_evaluating_windows_is_the_mean_over_every_target() -> None:
     assert task.evaluate("test")["loss"] == pytest.approx(total / (len(tokens) - 1), rel=1e-5)
 
 
+class Counting(torch.nn.Module):
+    """Foretells by how many tokens of its document stand before a token, as far as the window shows."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.scores = torch.nn.Parameter(torch.randn(64, vocab_size))
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, tokens: torch.Tensor, lengths: None, memory: None, documents: torch.Tensor | None = None) -> Any:
+        assert documents is not None and documents.shape == tokens.shape
+        self.seen.append(documents)
+        begins = documents != documents.roll(1, 1)
+        begins[:, 0] = True
+        places = torch.arange(tokens.shape[1]).expand_as(tokens)
+        return self.scores[places - (places * begins).cummax(1).values], None
+
+
+def test_documents_that_stand_apart_are_told_to_the_model() -> None:
+    torch.manual_seed(0)
+    data = TextData(["abc", "abcd", "ab"] * 40, batch_size=2, context=8, documents="apart")
+    model = Counting(data.tokenizer.vocab_size)
+    task = LanguageModelling(model, data, Context(seed=3))
+    batch = task.next_batch()
+    task.loss(batch)
+    assert torch.equal(model.seen.pop(), batch.data[3])
+    loss = task.evaluate("test")["loss"]
+    tokens, borders = data.parts["test"], data.borders["test"]
+    assert borders is not None
+    numbers = (torch.arange(len(tokens))[:, None] >= borders).sum(1)[:-1]
+    assert torch.equal(torch.cat([one.flatten() for one in model.seen]), numbers)
+    places = [(numbers[at // 8 * 8 : at] == numbers[at]).sum() for at in range(len(numbers))]
+    assert loss == pytest.approx(F.cross_entropy(model.scores[places], tokens[1:]).item(), rel=1e-5)
+
+
 def test_a_missing_part_has_no_metrics() -> None:
     data = TextData(TEXT, batch_size=2, context=8, validation_fraction=0.0)
     task = LanguageModelling(aibig.create_model("lstm", vocab_size=4), data, Context())

@@ -1,0 +1,171 @@
+"""Tokenizers that are loaded, and how fast ways give the library's own tokens."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer as Library
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+import aibig
+from aibig.data import tokenizer as tokenizer_module
+from aibig.data.text import TextData
+from aibig.data.tokenizer import LibraryTokenizer, load_tokenizer, make_tokenizer
+from aibig.errors import UserError
+from aibig.registry import datasets
+
+SAMPLE = "Größe: 12 €, naïve 日本語 🙂\n\ttabs  and   spaces\n" * 3
+
+
+def byte_level(path: Path, **parts: Any) -> Library:
+    """A tokenizer as published ones are: byte-level BPE with a start that is put before a text, saved at `path`."""
+    made = make_tokenizer("bpe", SAMPLE, 300)
+    made.save(path)
+    library = Library.from_file(str(path))
+    library.add_special_tokens(["<s>", "<|end_of_text|>"])
+    library.add_tokens(["spaces"])
+    library.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", library.token_to_id("<s>"))]
+    )
+    for name, part in parts.items():
+        setattr(library, name, part)
+    library.save(str(path))
+    return library
+
+
+@pytest.mark.parametrize("kind", ["characters", "bytes", "words", "bpe"])
+def test_saved_tokenizers_are_loaded(kind: str, tmp_path: Path) -> None:
+    made = make_tokenizer(kind, SAMPLE, 300, end_of_text=True)
+    made.save(tmp_path / "tokenizer.json")
+    loaded = load_tokenizer(tmp_path / "tokenizer.json")
+    assert loaded.encode(SAMPLE).tolist() == made.encode(SAMPLE).tolist() and loaded.vocab_size == made.vocab_size
+    assert loaded.end_of_text == made.end_of_text and (loaded.end_of_text is not None) == (kind == "bpe")
+    if kind in ("words", "bpe"):  # as other programs read it
+        assert Library.from_file(str(tmp_path / "tokenizer.json")).get_vocab_size() == made.vocab_size
+
+
+def test_a_loaded_tokenizer_puts_nothing_around_texts_and_knows_its_special_tokens(tmp_path: Path) -> None:
+    library = byte_level(tmp_path / "tokenizer.json")
+    loaded = load_tokenizer(tmp_path / "tokenizer.json")
+    assert loaded.end_of_text == library.token_to_id("<|end_of_text|>")
+    assert loaded.encode(SAMPLE).tolist() == library.encode(SAMPLE).ids[1:]
+    assert loaded.decode(loaded.encode(SAMPLE)) == SAMPLE
+    lengths = loaded.byte_lengths()
+    assert lengths is not None and lengths[loaded.encode(SAMPLE)].sum() == len(SAMPLE.encode())
+    assert lengths[loaded.encode("<s>x<|end_of_text|>")].tolist() == [0, 1, 0]
+    assert lengths[library.token_to_id("spaces")] == 6
+
+
+@pytest.mark.parametrize(
+    ("parts", "known"),
+    [
+        ({"normalizer": normalizers.Lowercase()}, False),
+        ({"normalizer": normalizers.NFC()}, True),
+        ({"decoder": decoders.WordPiece()}, False),
+        ({"decoder": decoders.Sequence([decoders.ByteLevel()])}, True),
+    ],
+)
+def test_byte_lengths_are_told_only_where_tokens_are_bytes(parts: dict[str, Any], known: bool, tmp_path: Path) -> None:
+    byte_level(tmp_path / "tokenizer.json", **parts)
+    assert (load_tokenizer(tmp_path / "tokenizer.json").byte_lengths() is not None) == known
+
+
+def test_numbers_that_are_left_out_count(tmp_path: Path) -> None:
+    library = Library(models.WordLevel({"<unk>": 0, "a": 7}, unk_token="<unk>"))
+    assert LibraryTokenizer("library", library).vocab_size == 8
+
+
+@pytest.mark.parametrize("kind", ["bpe", "words"])
+def test_word_by_word_gives_the_same_tokens(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer_module, "WORDS_REMEMBERED", 20)
+    draw = random.Random(0)
+    letters = " \n\t\r\x0b\x0c\x1c\x1d\x1f\x85\xa0\u2003\u2028\u200b\ufeffab'!_.1²é日🙂"
+    made = make_tokenizer(kind, ["".join(draw.choices(letters, k=2_000)), "a ab aab bba\n"], 400, end_of_text=True)
+    assert isinstance(made, LibraryTokenizer) and made._remembered is not None
+    texts = ["".join(draw.choices(letters, k=draw.randrange(30))) for _ in range(2_000)]
+    texts += ["a <|endoftext|>b", "<|endoftext|> \n<|endoftext|>", "don't  he 's", ""]
+    for text, tokens in zip(texts, made.encode_all(texts), strict=True):
+        assert tokens.tolist() == made._tokenizer.encode(text).ids, repr(text)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"pre_tokenizer": pre_tokenizers.ByteLevel(add_prefix_space=True)},
+        {"pre_tokenizer": pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)},
+        {"normalizer": normalizers.Replace("  ", " ")},
+    ],
+)
+def test_others_are_not_cut_into_words(parts: dict[str, Any], tmp_path: Path) -> None:
+    library = byte_level(tmp_path / "tokenizer.json", **parts)
+    assert load_tokenizer(tmp_path / "tokenizer.json").encode(SAMPLE).tolist() == library.encode(SAMPLE).ids[1:]
+    library = byte_level(tmp_path / "tokenizer.json")
+    library.add_tokens(["and   sp"])
+    library.save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path / "tokenizer.json").encode(SAMPLE).tolist() == library.encode(SAMPLE).ids[1:]
+
+
+def test_a_config_takes_a_tokenizer_file_in_place_of_a_kind(tmp_path: Path) -> None:
+    byte_level(tmp_path / "tokenizer.json")
+    (tmp_path / "x.txt").write_text(SAMPLE * 3, encoding="utf-8")
+    small = {"path": str(tmp_path / "x.txt"), "batch_size": 1, "context": 4}
+    data = datasets.create("text", tokenizer=str(tmp_path / "tokenizer.json"), **small)
+    assert (
+        data.tokenizer.decode(data.parts["train"].tolist())
+        == (SAMPLE * 3)[: len(data.tokenizer.decode(data.parts["train"].tolist()))]
+    )
+    with pytest.raises(
+        UserError, match=r"tokenizer of dataset 'text' must be one of .* not 'bpee'; did you mean 'bpe'"
+    ):
+        datasets.create("text", tokenizer="bpee", **small)
+    with pytest.raises(
+        UserError, match=r"tokenizer 'characterz' is neither a kind nor a file; did you mean 'characters'"
+    ):
+        TextData(SAMPLE, tokenizer="characterz")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", ["no json", "[1]", json.dumps({"model": 3}), json.dumps({"kind": "chars"})])
+def test_a_file_that_is_no_tokenizer_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(UserError, match=r"tokenizer\.json: is no tokenizer\.json: [^\n]+$"):
+        load_tokenizer(tmp_path / "tokenizer.json")
+
+
+def test_a_resume_with_another_tokenizer_names_the_tokenizer(tmp_path: Path) -> None:
+    text = tmp_path / "x.txt"
+    text.write_text(SAMPLE * 20, encoding="utf-8")
+    byte_level(tmp_path / "tokenizer.json")
+    config = {
+        "model": {"name": "lstm", "embedding": 4, "hidden": 4},
+        "task": {"name": "language_modelling"},
+        "data": {
+            "name": "text",
+            "path": str(text),
+            "tokenizer": str(tmp_path / "tokenizer.json"),
+            "batch_size": 2,
+            "context": 8,
+        },
+        "trainer": {"max_steps": 2, "threads": 1, "save_every": 2},
+    }
+    run = aibig.train(config, out=tmp_path / "run")
+    make_tokenizer("bpe", "other text " * 9, 303).save(tmp_path / "tokenizer.json")
+    with pytest.raises(UserError, match=r"^tokenizer: is not the one that the run began with"):
+        aibig.train(
+            config | {"trainer": {"max_steps": 4, "threads": 1, "save_every": 2}}, out=tmp_path / "run", resume=True
+        )
+    again = load_tokenizer(run.path / "model" / "model.json")
+    again.save(tmp_path / "tokenizer.json")
+    aibig.train(
+        config | {"trainer": {"max_steps": 4, "threads": 1, "save_every": 2}}, out=tmp_path / "run", resume=True
+    )
+
+
+def test_a_text_that_a_tokenizer_cannot_express_is_named(tmp_path: Path) -> None:
+    library = Library(models.WordLevel({"a": 0}, unk_token="<unk>"))
+    library.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"text number 1: the tokenizer can't express the text: "):
+        TextData(["a", "b"], tokenizer=str(tmp_path / "tokenizer.json"))  # type: ignore[arg-type]
