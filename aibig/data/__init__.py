@@ -77,6 +77,13 @@ DATASETS = [
         "language",
         into="aibig.data.text_labels:LabelledTexts",
     ),
+    Entry(
+        "sentences",
+        "aibig.data.text_labels:read_sentences",
+        "the sentences of such a table as a text, a document each, to learn its language from",
+        "language",
+        into=TEXT,
+    ),
     Entry("replay", "aibig.data.replay:Replay", "transitions, drawn uniformly from the latest", "dqn"),
 ]
 

@@ -79,6 +79,17 @@ def read_text_labels(
     return parts
 
 
+def read_sentences(
+    *, path: ExistingPath, text: str | PositiveInt = 1, label: str | PositiveInt = 2, lower_case: bool = True
+) -> list[str]:
+    """The sentences alone of a table as `read_text_labels` reads it, for a language model of what its classifier reads.
+
+    lower_case: as the classifier reads them. Raises UserError naming file and line.
+    """
+    sentences = read_texts(path, text, label)
+    return [one.lower() for one in sentences] if lower_case else sentences
+
+
 def read_table(path: str | Path, text: str | int, label: str | int, known: Collection[str] = ()) -> TextTable:
     """The sentences and labels of one table; see `read_text_labels`. known: labels that are none of a header's."""
     rows = read_rows(path)

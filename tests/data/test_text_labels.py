@@ -69,6 +69,16 @@ def test_what_cannot_be_used_is_named(content: Any, settings: dict[str, Any], co
     assert "\n" not in str(caught.value)
 
 
+def test_a_language_model_reads_the_sentences_with_the_vocabulary_of_their_classifier(tmp_path: Path) -> None:
+    table = write(tmp_path, "x.tsv", "So good\t1\nso bad\t0\nGood and fine\t1\nawful\t0\n" * 3)
+    read: dict[str, Any] = {"path": table, "tokenizer": "words"}
+    text = datasets.create("sentences", **read, batch_size=1, context=2)
+    labelled = datasets.create("text_labels", **read, validation_path=table, test_path=table)
+    assert text.tokenizer.to_dict() == labelled.encoder.tokenizer.to_dict()
+    tokens = torch.cat(list(text.parts.values()))
+    assert text.tokenizer.decode(tokens[:7].tolist()) == "so good so bad good and fine"
+
+
 def test_parts_are_given_or_split_off_in_proportion(tmp_path: Path) -> None:
     train = write(tmp_path, "train.tsv", "".join(f"word{row} x\t{row % 2}\n" for row in range(100)))
     test = write(tmp_path, "test.tsv", "unheard of\t1\n")
