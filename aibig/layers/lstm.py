@@ -35,6 +35,9 @@ class LSTM(nn.LSTM):
 
         Raises RuntimeError for a length of 0 or one beyond T.
         """
+        if inputs.device.type == "cpu" and not has_kernel_under_autocast():
+            with torch.autocast("cpu", enabled=False):
+                return self.forward(inputs.float(), memory, lengths)
         if self.training and (self.weight_drop or (self.locked and self.dropout)):
             return self._layer_by_layer(inputs, memory, lengths)
         if lengths is None:
@@ -84,6 +87,15 @@ class LSTM(nn.LSTM):
         """The weights of one layer in one direction: from input to hidden, from hidden to hidden, and others."""
         to_hidden, hidden_to_hidden, *others = weights
         return [to_hidden, F.dropout(hidden_to_hidden, self.weight_drop), *others]
+
+
+def has_kernel_under_autocast() -> bool:
+    """Whether oneDNN, which runs the LSTM on a CPU, can in the type that autocast asks for: not on every processor."""
+    if not torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():
+        return True
+    one_dnn = torch.ops.mkldnn
+    halves = {torch.bfloat16: one_dnn._is_mkldnn_bf16_supported, torch.float16: one_dnn._is_mkldnn_fp16_supported}
+    return bool(halves[torch.get_autocast_dtype("cpu")]())
 
 
 def packed(inputs: Tensor, lengths: Tensor) -> PackedSequence:

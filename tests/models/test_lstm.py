@@ -220,3 +220,16 @@ def test_targets_give_the_losses_of_the_logits_and_the_states() -> None:
     raw, dropped = scores.states
     assert torch.equal(model.head(dropped), logits) and not torch.equal(raw, dropped)
     torch.testing.assert_close(raw[:, -1], memory[0][-1])
+
+
+@pytest.mark.parametrize("settings", [{}, *PARTS])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_runs_on_any_processor(settings: dict[str, Any], dtype: torch.dtype) -> None:
+    model, tokens = make(**settings).eval(), some_tokens()
+    expected, _ = model(tokens)
+    with torch.autocast("cpu", dtype=dtype):
+        scores, memory = model(tokens)
+        model(tokens, torch.tensor([9, 4, 1]), memory)
+        model.train()(tokens, None, memory)[0].float().sum().backward()
+    torch.testing.assert_close(scores.float(), expected, rtol=0.05, atol=0.05)
+    assert all(one.grad.isfinite().all() for one in model.parameters())
