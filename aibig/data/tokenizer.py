@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -26,11 +26,17 @@ END_OF_TEXT = "<|endoftext|>"  # GPT-2's
 ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "[SEP]")
 KINDS = ("characters", "bytes", "words", "bpe")
 
-# Before which blanks a text can be cut without changing any token, both for GPT-2's pre-tokenizer and for words:
-# those that begin a run of blanks. A piece is then a word with the blanks before it. Unicode's blanks are not quite
+# How a text can be cut without changing its tokens, however often a piece comes. Unicode's blanks are not quite
 # Python's, which have U+001C to U+001F among them.
-WITH_BLANKS_BEFORE = re.compile(r"[^\S\x1c-\x1f]+[\S\x1c-\x1f]*|[\S\x1c-\x1f]+")
-WORDS_REMEMBERED = 200_000  # of a natural text, nearly all that come often; about 40 MB
+BLANK, INK = r"[^\S\x1c-\x1f]", r"[\S\x1c-\x1f]"
+AT_BLANKS = re.compile(f"{BLANK}*+{INK}++|{BLANK}++")  # for words
+# GPT-2's pre-tokenizer, which the library calls ByteLevel, also parts letters, digits and other signs, but for 's, 't
+# and so on. Only ASCII is cut so, and not where something else follows that may be of the same kind.
+LETTERS, DIGITS, SIGNS, ENDS = "[A-Za-z]", "[0-9]++", r"[!-/:-@\[-`{-~]++", r"(?![^\t-\r -~])"
+AS_GPT2 = re.compile(
+    f"{BLANK}*+(?:{LETTERS}++{ENDS}|{DIGITS}{ENDS}|{SIGNS}(?<!'){ENDS}|{SIGNS}{LETTERS}*+{ENDS}|{INK}++)|{BLANK}++"
+)
+PIECES_REMEMBERED = 200_000  # of a natural text, nearly all that come often; about 40 MB
 
 
 class Tokenizer(ABC):
@@ -156,7 +162,8 @@ class LibraryTokenizer(Tokenizer):
         special = [one["content"] for one in self._described["added_tokens"] if one["special"]]
         names = [one for one in ENDS_OF_TEXT if one in special]
         self.end_of_text = tokenizer.token_to_id(names[0]) if names else None
-        self._remembered: dict[str, tuple[int, ...]] | None = {} if _reads_word_by_word(self._described) else None
+        self._cut = _way_to_cut(self._described)
+        self._remembered: dict[str, tuple[int, ...]] = {}
 
     @cached_property
     def vocab_size(self) -> int:
@@ -168,15 +175,15 @@ class LibraryTokenizer(Tokenizer):
         return self.encode_all([text])[0]
 
     def encode_all(self, texts: list[str]) -> list[NDArray[np.int64]]:
-        """As `encode`; what can't be looked up is encoded on all cores."""
-        if self._remembered is None:
+        """As `encode`, on all cores. Where texts can be cut, each piece is encoded once and then looked up."""
+        if self._cut is None:
             return [np.array(tokens, dtype=np.int64) for tokens in self._encode(texts)]
-        words = [WITH_BLANKS_BEFORE.findall(text) for text in texts]
-        new = list({word for some in words for word in some} - self._remembered.keys())
+        cut = [self._cut(text) for text in texts]
+        new = list({piece for pieces in cut for piece in pieces} - self._remembered.keys())
         self._remembered.update(zip(new, self._encode(new), strict=True))
-        found = (chain.from_iterable(map(self._remembered.__getitem__, some)) for some in words)
+        found = (chain.from_iterable(map(self._remembered.__getitem__, pieces)) for pieces in cut)
         tokens = [np.fromiter(one, dtype=np.int64) for one in found]
-        if len(self._remembered) > WORDS_REMEMBERED:
+        if len(self._remembered) > PIECES_REMEMBERED:
             self._remembered.clear()
         return tokens
 
@@ -278,13 +285,27 @@ def tokenizer_from_dict(values: dict[str, Any]) -> Tokenizer:
     return LibraryTokenizer(values["kind"], Library.from_str(json.dumps(values["tokenizer"])))
 
 
-def _reads_word_by_word(described: dict[str, Any]) -> bool:
-    """Whether a text can be cut before blanks without changing its tokens: GPT-2's pre-tokenizer, or words."""
-    before = described["pre_tokenizer"] or {}
+def _way_to_cut(described: dict[str, Any]) -> Callable[[str], list[str]] | None:
+    """What cuts a text into pieces whose tokens are its own: for words, and GPT-2's pre-tokenizer; else None."""
+    before, added = described["pre_tokenizer"] or {}, described["added_tokens"]
     gpt2 = _type(before) == "ByteLevel" and before["use_regex"] and not before["add_prefix_space"]
-    added = described["added_tokens"]
-    plain = not any(one["lstrip"] or one["rstrip"] or re.search(r"\s", one["content"]) for one in added)
-    return (gpt2 or _type(before) == "Whitespace") and described["normalizer"] is None and plain
+    plain = not any(one["lstrip"] or one["rstrip"] or one["single_word"] for one in added)
+    alike = len({one["normalized"] for one in added}) <= 1  # else one kind goes before the other
+    if not (gpt2 or _type(before) == "Whitespace") or described["normalizer"] is not None or not (plain and alike):
+        return None
+    pattern = AS_GPT2 if gpt2 else AT_BLANKS
+    longest_first = sorted((one["content"] for one in added), key=len, reverse=True)
+    if not longest_first:
+        return pattern.findall
+    whole = re.compile(f"({'|'.join(re.escape(one) for one in longest_first)})")
+
+    def cut(text: str) -> list[str]:
+        parts = whole.split(text)  # every second is an added token
+        return [
+            piece for number, part in enumerate(parts) for piece in ([part] if number % 2 else pattern.findall(part))
+        ]
+
+    return cut
 
 
 def _types(part: dict[str, Any] | None) -> set[str]:
