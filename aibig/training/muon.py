@@ -18,9 +18,7 @@ from aibig.layers.packed import PackedLinear
 from aibig.layers.shards import full, local, placed
 from aibig.training.precision import WIDE_ON_CPU, cpu_has_bf16
 
-Layout = tuple[
-    int, int, int, int
-]  # the matrices in a weight: how many down, their height, how many across, their width
+Layout = tuple[int, int, int, int]  # the matrices in a weight: how many down, of what height, across, of what width
 
 # Root mean square of an orthogonal update. It is about AdamW's, so that learning rate and weight decay can be the same
 # (arXiv 2502.16982, section 2.2).
@@ -102,12 +100,14 @@ class Muon(torch.optim.Optimizer):
             layouts |= zip(group["params"], group["layouts"], strict=True)
             updates |= self._updates(group)
         changes = orthogonal_changes(updates, layouts)
-        found_inf = getattr(self, "found_inf", None)
+        found_inf, taken = getattr(self, "found_inf", None), 1.0
+        if found_inf is not None and changes:
+            taken = 1.0 - found_inf
+            torch._foreach_mul_([*changes.values()], taken)
         for group in groups:
             if own := [one for one in group["params"] if one in changes]:
-                rate = group["lr"] if found_inf is None else group["lr"] * (1.0 - found_inf)
-                torch._foreach_mul_(own, 1.0 - rate * group["weight_decay"])
-                torch._foreach_sub_(own, torch._foreach_mul([changes[one] for one in own], rate))
+                torch._foreach_mul_(own, 1.0 - taken * group["lr"] * group["weight_decay"])
+                torch._foreach_sub_(own, [changes[one] for one in own], alpha=group["lr"])
 
     def _updates(self, group: dict[str, Any]) -> dict[Tensor, Tensor]:
         """By weight, the momentum of its gradients, which is moved on.
@@ -139,39 +139,42 @@ def orthogonal_changes(updates: dict[Tensor, Tensor], layouts: dict[Tensor, Layo
         batches.setdefault((matrices.shape[1:], matrices.dtype, matrices.device), {})[weight] = matrices
     changes = {}
     for batch in batches.values():
-        result = orthogonalised(torch.cat([*batch.values()]))
-        result *= UPDATE_RMS * result.shape[2] ** 0.5
+        stacked = torch.cat([*batch.values()])
+        result = orthogonalised(stacked, UPDATE_RMS * stacked.shape[2] ** 0.5)
         for weight, matrices in zip(batch, result.split([len(one) for one in batch.values()]), strict=True):
-            changes[weight] = placed(joined(matrices, layouts[weight]).view(weight.shape), weight)
+            changes[weight] = placed(joined(matrices, layouts[weight]).reshape(weight.shape), weight)
     return changes
 
 
-def orthogonalised(matrices: Tensor) -> Tensor:
-    """(k, n, m) -> (k, n, m): singular vectors stay, singular values come near 1, but for the very small ones.
+def orthogonalised(matrices: Tensor, size: float = 1.0) -> Tensor:
+    """(k, n, m) -> (k, n, m): singular vectors stay, singular values come near `size`, but for the very small ones.
 
     Each step takes X to a X + b G X + c G G X, where G = X X', (n, n). Wide matrices are multiplied at both ends only,
     since what the steps multiply X by is a polynomial of the first G; bf16 is too coarse for that.
     """
-    dtype = _dtype_of_products(matrices)
-    result = (matrices / _norm(matrices)).to(dtype)
-    gram = result @ result.mT
+    result = matrices.to(_dtype_of_products(matrices))
+    by_gram = result.dtype.itemsize >= 4 and matrices.shape[2] > WIDE * matrices.shape[1]
+    gram = result @ result.mT  # (k, n, n)
+    length = _norm(gram)
+    gram = gram / length
     squared = gram @ gram
-    largest = _norm(squared) ** 0.25  # the singular values' norm in l^8, so that none is above 1
-    result, gram, squared = result / largest, gram / largest**2, squared / largest**4
-    by_gram = dtype.itemsize >= 4 and matrices.shape[2] > WIDE * matrices.shape[1]
+    largest = _norm(squared) ** 0.5  # the squared singular values' norm in l^4, so that none is above 1
+    gram, squared, scale = gram / largest, squared / largest**2, (length * largest) ** -0.5
+    if not by_gram:
+        result = result * scale
     total: Tensor | None = None
-    for step, (a, b, c) in enumerate(COEFFICIENTS):
-        if step:
-            squared = gram @ gram
+    for step, (a, b, c) in enumerate(COEFFICIENTS, 1):
         factor = b * gram + c * squared
         factor.diagonal(dim1=1, dim2=2).add_(a)
         if by_gram:
             total = factor if total is None else factor @ total
         else:
             result = factor @ result
-        if step < len(COEFFICIENTS) - 1:
+        if step < len(COEFFICIENTS):
             gram = factor @ (factor @ gram) if by_gram else result @ result.mT
-    return (result if total is None else total @ result).to(matrices.dtype)
+            squared = gram @ gram
+    result = result * size if total is None else (total * (scale * size)) @ result
+    return result.to(matrices.dtype)
 
 
 def layouts_of(model: nn.Module, apart: Container[Tensor]) -> dict[Tensor, Layout]:
@@ -228,7 +231,7 @@ def joined(matrices: Tensor, layout: Layout) -> Tensor:
     """What was `cut`, (k, n, m), together again: (down, height, across, width)."""
     down, height, across, width = layout
     upright = matrices if height <= width else matrices.mT
-    return upright.reshape(down, across, height, width).transpose(1, 2).contiguous()
+    return upright.reshape(down, across, height, width).transpose(1, 2)
 
 
 def _norm(matrices: Tensor) -> Tensor:
