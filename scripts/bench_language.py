@@ -116,6 +116,7 @@ def train(chosen: argparse.Namespace, size: Size) -> None:
 
 def race(chosen: argparse.Namespace) -> None:
     """From a process's start: imports, first weights, training and evaluations as each has them."""
+    beside_nanogpt = has_nanogpt(chosen)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "aibig.train", "--config", chosen.config, "--out", str(run)]
@@ -124,7 +125,7 @@ def race(chosen: argparse.Namespace) -> None:
             shutil.rmtree(run, ignore_errors=True)
             ours = [*command, f"data.path={chosen.text}", *fractions]
             print_race("aibig", ours, ".", run / "metrics.jsonl", r'"kind": "validation".*?"loss": ([\d.]+)')
-            if has_nanogpt(chosen):
+            if beside_nanogpt:
                 with nanogpt_copy(chosen.nanogpt, chosen.text) as copy:
                     theirs = [sys.executable, "-u", "train.py", *nanogpt_options(SMALL, 0.0), "--eval_iters=20"]
                     theirs += ["--log_interval=1", "--max_iters=2000", "--lr_decay_iters=2000"]  # as its README has it
@@ -266,7 +267,8 @@ def print_race(name: str, command: list[str], folder: str, log: Path, pattern: s
         time.sleep(0.05)
         pid, _, spent = os.wait4(process.pid, os.WNOHANG)
         usage = spent if pid else None
-        losses += [float(one) for one in re.findall(pattern, log.read_text() if log.exists() else "")]
+        found = re.findall(pattern, log.read_text() if log.exists() else "")
+        losses = [NEVER, *map(float, found)]
     seconds = time.perf_counter() - begun
     if usage is None:
         process.kill()
