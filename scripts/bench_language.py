@@ -37,7 +37,6 @@ from typing import Any
 from bench_rounds import in_turn
 
 OUR_MODEL = "gpt"
-OUR_OPTIMIZER = {"name": "adamw", "lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 0.1}
 RACE_LOSS = 1.905  # where nanoGPT's command for a CPU ends
 NEVER = 10**9
 SPEC_PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}  # dense bf16 flops/s of SXM cards, NVIDIA's data sheets
@@ -80,7 +79,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("what", choices=BENCHES)
     parser.add_argument("--text", metavar="FILE", help="what is learned (default: Python's help topics)")
     parser.add_argument("--nanogpt", metavar="DIR", help="a checkout of nanoGPT; without it, it is left out")
-    parser.add_argument("--config", default="language/tinyshakespeare_transformer", help="ours in the race")
+    parser.add_argument("--config", default="language/tinyshakespeare_gpt", help="ours in the race")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args(words)
@@ -102,7 +101,10 @@ def main(words: list[str]) -> None:
 
 def train(chosen: argparse.Namespace, size: Size) -> None:
     """The whole loops of ours, nanoGPT and transformers' Trainer."""
-    contestants: dict[str, Callable[[], float]] = {"aibig": partial(our_training, our_config(size, chosen.text), size)}
+    contestants: dict[str, Callable[[], float]] = {}
+    for optimizer in ("adamw", "muon"):
+        config = our_config(size, chosen.text) | {"optimizer": {"name": optimizer}}
+        contestants[f"aibig, {optimizer}"] = partial(our_training, config, size)
     if has_nanogpt(chosen):
         for dropout in (0.2, 0.0):
             name = f"nanoGPT fp32, dropout {dropout}"
@@ -116,6 +118,7 @@ def train(chosen: argparse.Namespace, size: Size) -> None:
 
 def race(chosen: argparse.Namespace) -> None:
     """From a process's start: imports, first weights, training and evaluations as each has them."""
+    beside_nanogpt = has_nanogpt(chosen)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "aibig.train", "--config", chosen.config, "--out", str(run)]
@@ -124,7 +127,7 @@ def race(chosen: argparse.Namespace) -> None:
             shutil.rmtree(run, ignore_errors=True)
             ours = [*command, f"data.path={chosen.text}", *fractions]
             print_race("aibig", ours, ".", run / "metrics.jsonl", r'"kind": "validation".*?"loss": ([\d.]+)')
-            if has_nanogpt(chosen):
+            if beside_nanogpt:
                 with nanogpt_copy(chosen.nanogpt, chosen.text) as copy:
                     theirs = [sys.executable, "-u", "train.py", *nanogpt_options(SMALL, 0.0), "--eval_iters=20"]
                     theirs += ["--log_interval=1", "--max_iters=2000", "--lr_decay_iters=2000"]  # as its README has it
@@ -134,7 +137,9 @@ def race(chosen: argparse.Namespace) -> None:
 def generate(chosen: argparse.Namespace) -> None:
     """Greedy, from 16 tokens, no sequence ending early."""
     for batch_size in (1, 16):
-        contestants: dict[str, Callable[[], float]] = {"aibig": partial(our_generation, batch_size)}
+        contestants: dict[str, Callable[[], float]] = {"aibig fp32": partial(our_generation, batch_size)}
+        for weights in ("float16", "int8"):
+            contestants[f"aibig, {weights} weights"] = partial(our_generation, batch_size, weights)
         if has_transformers():
             for dtype in dtypes():
                 for cache in ("dynamic", "static"):
@@ -266,7 +271,8 @@ def print_race(name: str, command: list[str], folder: str, log: Path, pattern: s
         time.sleep(0.05)
         pid, _, spent = os.wait4(process.pid, os.WNOHANG)
         usage = spent if pid else None
-        losses += [float(one) for one in re.findall(pattern, log.read_text() if log.exists() else "")]
+        found = re.findall(pattern, log.read_text() if log.exists() else "")
+        losses = [NEVER, *map(float, found)]
     seconds = time.perf_counter() - begun
     if usage is None:
         process.kill()
@@ -287,7 +293,7 @@ def our_config(size: Size, text: str, **data: Any) -> dict[str, Any]:
         "model": {"name": OUR_MODEL, **shape},
         "task": {"name": "language_modelling"},
         "data": {"name": "text", "path": text, "validation_fraction": 0.0, "test_fraction": 0.0, **data},
-        "optimizer": OUR_OPTIMIZER,
+        "optimizer": {"name": "adamw"},
         "trainer": {"clip_norm": 1.0, "max_steps": size.updates + 1, "log_every": size.updates}
         | {"eval_every": NEVER, "save_every": NEVER},
     }
@@ -320,23 +326,18 @@ def our_lstm_training(words: str, width: int, updates: int) -> float:
     return our_training(config, size)
 
 
-def our_generation(batch_size: int) -> float:
-    """Tokens a second with the cache."""
-    import torch
-
+def our_generation(batch_size: int, weights: str = "float32") -> float:
+    """Tokens a second with the cache; smaller weights are made beforehand."""
     import aibig
+    from aibig.layers.quantized import shrink
 
     shape = {"layers": LARGE.layers, "heads": LARGE.heads, "width": LARGE.width}
     model: Any = aibig.create_model(OUR_MODEL, vocab_size=65, context=512, **shape).eval()
-
-    @torch.inference_mode()
-    def run(prompts: Any, count: int) -> None:
-        memory, tokens = model.start_memory(len(prompts), prompts.shape[1] + count), prompts
-        for _ in range(count):
-            logits, memory = model(tokens, memory=memory)
-            tokens = logits[:, -1:].argmax(-1)
-
-    return generation_rate(batch_size, run)
+    if weights != "float32":
+        shrink(model, weights)
+    return generation_rate(
+        batch_size, lambda prompts, count: model.generate(prompts, max_tokens=count, temperature=0.0)
+    )
 
 
 # -------------------------------------------------------------------- nanoGPT
