@@ -14,6 +14,7 @@ from typing import Any
 
 from aibig.config import describe as find_settings
 from aibig.config import parse_overrides
+from aibig.errors import UserError
 from aibig.registry import list_models as all_models
 from aibig.registry import models
 from aibig.train import add_arguments, guarded, parse, run, say
@@ -190,32 +191,113 @@ def predict(parser: argparse.ArgumentParser) -> None:
 
 
 def generate(parser: argparse.ArgumentParser) -> None:
-    """write on from a prompt"""
+    """write on from a prompt, or from several at once"""
 
     def run(chosen: argparse.Namespace) -> int:
-        from aibig.inference.predictor import load_predictor
+        from aibig.data.files import read_utf8
+        from aibig.inference.predictor import load_draft, load_writer
 
-        settings = {"max_tokens": chosen.max_tokens, "temperature": chosen.temperature}
-        settings |= {"top_k": chosen.top_k, "seed": chosen.seed}
-        pieces = load_predictor(chosen.path, "text").stream(chosen.prompt, **settings)
-        if chosen.json:
-            print(json.dumps({"prompt": chosen.prompt, "text": "".join(pieces)}))
+        prompts = [*(chosen.prompt or []), *map(read_utf8, chosen.prompt_file or [])]
+        if not prompts:
+            raise UserError("command line: --prompt TEXT or --prompt-file FILE is missing")
+        writer = load_writer(chosen.path, chosen.weights)
+        settings = {**writing_settings(chosen), "stop": chosen.stop or (), "draft": load_draft(chosen.draft)}
+        if len(prompts) == 1 and not chosen.json:
+            stream_out(prompts[0], writer.stream(prompts[0], **settings), writer)
             return 0
-        first = next(pieces, "")  # what is wrong with a prompt shows before anything is printed
-        print(chosen.prompt + first, end="", flush=True)
-        for piece in pieces:
-            print(piece, end="", flush=True)
-        print()
+        texts = writer.generate(prompts, **settings)
+        if writer.note:
+            print(writer.note, file=sys.stderr)
+        if chosen.json:
+            made = [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
+            print(json.dumps(made[0] if len(made) == 1 else made))
+            return 0
+        print("\n\n".join(prompt + text for prompt, text in zip(prompts, texts, strict=True)))
         return 0
 
     parser.add_argument("path", metavar="RUN", help="a run's folder, or its model folder")
-    parser.add_argument("--prompt", required=True, metavar="TEXT")
+    parser.add_argument("--prompt", action="append", metavar="TEXT", help="may be given several times")
+    parser.add_argument("--prompt-file", action="append", metavar="FILE", help="a prompt from a UTF-8 text file")
+    parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; several times for more")
+    parser.add_argument("--draft", metavar="RUN", help="a smaller model of the same vocabulary, to be faster")
+    add_writing_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="JSON with prompt and text, when all is made")
+    parser.set_defaults(run=run)
+
+
+def chat(parser: argparse.ArgumentParser) -> None:
+    """talk to a language model; /reset begins anew, /quit ends
+
+    A model that was not trained on conversations writes on as a text with two speakers would go on.
+    """
+
+    def run(chosen: argparse.Namespace) -> int:
+        from aibig.inference.chat import Chat
+        from aibig.inference.predictor import load_writer
+
+        names = {"user": chosen.user, "assistant": chosen.assistant, "system": chosen.system}
+        talk = Chat(load_writer(chosen.path, chosen.weights), **names, **writing_settings(chosen))
+        for message in messages(chosen.user):
+            if message == "/reset":
+                talk.reset()
+                continue
+            try:
+                stream_out(f"{chosen.assistant}:", talk.reply(message), talk.generator)
+            except KeyboardInterrupt:  # ends the answer, not the conversation
+                print()
+            except UserError as error:
+                print(error, file=sys.stderr)
+        return 0
+
+    parser.add_argument("path", metavar="RUN", help="a run's folder, or its model folder")
+    parser.add_argument("--user", default="User", metavar="NAME", help="how your turns begin")
+    parser.add_argument("--assistant", default="Assistant", metavar="NAME", help="how the model's turns begin")
+    parser.add_argument("--system", default="", metavar="TEXT", help="what stands before the first turn")
+    add_writing_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def messages(user: str) -> Iterator[str]:
+    """What the user says, line by line, until /quit or the end of the input."""
+    asking = f"{user}: " if sys.stdin.isatty() else ""
+    while True:
+        try:
+            message = input(asking).strip()
+        except EOFError:
+            return
+        if message == "/quit":
+            return
+        if message:
+            yield message
+
+
+def stream_out(before: str, pieces: Iterator[str], writer: Any) -> None:
+    """Print pieces of text as they come. What is wrong with a prompt shows before anything is printed."""
+    first = next(pieces, "")
+    if writer.note:
+        print(writer.note, file=sys.stderr)
+    print(before + first, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+
+
+def add_writing_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that writes texts."""
     parser.add_argument("--max-tokens", type=int, default=200)
     parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest token each time")
     parser.add_argument("--top-k", type=int, help="draw from so many likeliest tokens only")
+    parser.add_argument("--top-p", type=float, default=1.0, help="from the fewest that together are so probable")
+    parser.add_argument("--min-p", type=float, default=0.0, help="from those so probable beside the likeliest")
+    parser.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: what was seen gets rarer")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="one JSON object with prompt and text, when all is made")
-    parser.set_defaults(run=run)
+    parser.add_argument("--weights", metavar="int8|float16", help="smaller weights, for a CPU")
+
+
+def writing_settings(chosen: argparse.Namespace) -> dict[str, Any]:
+    """What `add_writing_arguments` asked for, without the weights."""
+    names = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+    return {name: getattr(chosen, name) for name in names}
 
 
 def play(parser: argparse.ArgumentParser) -> None:
@@ -248,6 +330,7 @@ COMMANDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "compare": compare,
     "predict": predict,
     "generate": generate,
+    "chat": chat,
     "play": play,
 }
 
@@ -260,6 +343,7 @@ EXAMPLES = {
     "compare": "runs/digits-0001 runs/digits-0002",
     "predict": "runs/digits-0001 table.csv",
     "generate": 'runs/python_docs_lstm-0001 --prompt "The import statement" --temperature 0.8',
+    "chat": "runs/python_docs_transformer-0001 --temperature 0.7 --max-tokens 300",
     "play": "runs/cartpole-0001 --episodes 5 --render human",
 }
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aibig.errors import UserError
 from aibig.inference.model_folder import load_model, model_folder, read_facts
 from aibig.inference.named import named_rows
 from aibig.outcomes import Returns
 from aibig.settings import load
+
+if TYPE_CHECKING:
+    from aibig.inference.text import TextGenerator
 
 PREDICTORS = {  # what a task calls it -> its class, and the command that it is for
     "rows": ("aibig.inference.rows:RowsPredictor", "predict"),
@@ -72,10 +75,38 @@ class Predictions(Iterator[dict[str, Any]]):
         return note
 
 
-def generate(path: str | Path, prompt: str, **settings: Any) -> str:
-    """What the language model at `path` writes after `prompt`; settings as of `TextGenerator.stream`."""
-    text: str = load_predictor(path, "text").generate(prompt, **settings)
-    return text
+def generate(
+    path: str | Path,
+    prompt: str | Sequence[str],
+    *,
+    draft: str | Path | None = None,
+    weights: str | None = None,
+    **settings: Any,
+) -> str | list[str]:
+    """What the language model at `path` writes after `prompt`, or after each of several, made in one batch.
+
+    draft: a smaller model, by its path, that proposes tokens, which changes the time alone. weights: "int8" or
+    "float16", smaller than they are, for a CPU. Other settings as of `TextGenerator.stream_all`.
+    """
+    made: str | list[str] = load_writer(path, weights).generate(prompt, draft=load_draft(draft), **settings)
+    return made
+
+
+def load_writer(path: str | Path, weights: str | None = None) -> TextGenerator:
+    """The language model at `path` with its tokenizer; weights: as of `generate`. Raises UserError for other models."""
+    from aibig.layers.quantized import KINDS, shrink
+
+    if weights is not None and weights not in KINDS:
+        raise UserError(f"weights: must be one of {', '.join(KINDS)}, not {weights!r}")
+    generator: TextGenerator = load_predictor(path, "text")
+    if weights is not None:
+        shrink(generator.model, weights)
+    return generator
+
+
+def load_draft(path: str | Path | None) -> TextGenerator | None:
+    """The language model at `path`, if any."""
+    return None if path is None else load_writer(path)
 
 
 def play(path: str | Path, *, episodes: int = 10, seed: int = 0, render: str | None = None) -> Returns:

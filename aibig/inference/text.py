@@ -5,13 +5,11 @@ T tokens, V vocabulary.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
-from torch import Tensor
 
 from aibig.data.shards import tokenize
 from aibig.data.text import read_text
@@ -20,7 +18,9 @@ from aibig.errors import UserError
 from aibig.inference.model_folder import inference_device
 from aibig.inference.modes import evaluating
 from aibig.inference.reading import read_through
+from aibig.inference.writing import Writing
 from aibig.layers.language_model import LanguageModel
+from aibig.layers.reader import latest, padded
 from aibig.outcomes import Tokens
 
 
@@ -34,49 +34,74 @@ class TextGenerator:
         self.device = inference_device()
         self.model = model.to(self.device).eval()
         self.tokenizer = tokenizer_from_dict(facts["tokenizer"])
+        self.note = ""  # what there is to say of the latest prompts
         self._reading = {name: facts[name] for name in ("context", "carries_memory") if name in facts}
 
-    def generate(self, prompt: str, **settings: Any) -> str:
-        """What follows `prompt`, without it; settings as of `stream`."""
-        return "".join(self.stream(prompt, **settings))
+    @overload
+    def generate(self, prompt: str, **settings: Any) -> str: ...
 
-    def stream(
+    @overload
+    def generate(self, prompt: Sequence[str], **settings: Any) -> list[str]: ...
+
+    def generate(self, prompt: str | Sequence[str], **settings: Any) -> str | list[str]:
+        """What follows `prompt`, without it, or each of several, made in one batch; settings as of `stream`."""
+        if isinstance(prompt, str):
+            return "".join(self.stream(prompt, **settings))
+        made = [""] * len(prompt)
+        for pieces in self.stream_all(prompt, **settings):
+            made = [text + piece for text, piece in zip(made, pieces, strict=True)]
+        return made
+
+    def stream(self, prompt: str, **settings: Any) -> Iterator[str]:
+        """Pieces of the text that follows `prompt`, as they are made; settings as of `stream_all`."""
+        for (piece,) in self.stream_all([prompt], **settings):
+            if piece:
+                yield piece
+
+    def stream_all(
         self,
-        prompt: str,
+        prompts: Sequence[str],
         *,
-        max_tokens: int = 200,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        seed: int = 0,
-    ) -> Iterator[str]:
-        """Pieces of text as they are made.
+        stop: Sequence[str] = (),
+        draft: TextGenerator | None = None,
+        **settings: Any,
+    ) -> Iterator[list[str]]:
+        """Pieces of the texts that follow the prompts, one for each at a time, as they are made in one batch.
 
-        temperature: 0 takes the likeliest token; higher is more varied. top_k: only so many likeliest tokens.
+        stop: a text ends before the first of these strings, and at the tokenizer's end of text, if it has one. draft:
+        a smaller model that proposes tokens, which changes the time alone. Others are those of `LanguageModel.stream`:
+        max_tokens, temperature (0 takes the likeliest token), top_k, top_p, min_p, repetition_penalty, seed.
 
-        Raises UserError for an empty prompt, or one with characters that the vocabulary does not know.
+        Raises UserError for no prompts, an empty one or an empty stop string, one with characters that the vocabulary
+        does not know, a draft of another vocabulary, and settings out of range. `note` says which prompts are cut.
         """
-        if not 0 <= temperature < math.inf or (top_k is not None and top_k < 1) or max_tokens < 0:
-            raise UserError("temperature and max_tokens must be at least 0, top_k at least 1")
-        generator = torch.Generator().manual_seed(seed)
-        tokens = self._encode(prompt)
-        made: list[int] = []
-        memory, fed, shown = self.model.start_memory(), 0, ""
-        for _ in range(max_tokens):
-            limit = self.model.context
-            if (limit is not None and len(tokens) > limit and fed == 0) or (limit is not None and fed + 1 > limit):
-                memory, fed = self.model.start_memory(), 0  # read the latest half again, and go on from there
-                new = tokens[-max(1, limit // 2) :]
-            else:
-                new = tokens if fed == 0 else tokens[-1:]
-            scores, memory = self._scores(new, memory)
-            fed += len(new)
-            chosen = choose(scores, temperature, top_k, generator)
-            tokens.append(chosen)
-            made.append(chosen)
-            text = self.tokenizer.between + self.tokenizer.decode(made)
-            if not text.endswith("\ufffd"):  # else a character of several tokens is not complete yet
-                yield text[len(shown) :]
-                shown = text
+        if not prompts or "" in stop:
+            raise UserError("give at least one prompt, and no empty stop string")
+        if draft is not None:
+            if draft.tokenizer.fingerprint != self.tokenizer.fingerprint:
+                raise UserError("draft: has another vocabulary; take a model that was trained with the same tokenizer")
+            settings["draft"] = draft.model
+        rows = [self._encode(prompt) for prompt in prompts]
+        self.note = self._cut(rows)
+        end = self.tokenizer.end_of_text
+        tokens, lengths = padded(rows, self.device)
+        going = self.model.stream(tokens, lengths, stop_tokens=() if end is None else (end,), **settings)
+        writings = [Writing(self.tokenizer, stop) for _ in prompts]
+        for added in going:
+            yield [writing.add(new) for writing, new in zip(writings, added, strict=True)]
+            for row, writing in enumerate(writings):
+                if writing.ended:
+                    going.end(row)
+        yield [writing.rest() for writing in writings]
+
+    def _cut(self, rows: Sequence[Sequence[int]]) -> str:
+        """What is not read of prompts that are longer than the model's context, in a line; "" for nothing."""
+        limit = self.model.context
+        longest = max(map(len, rows))
+        if limit is None or longest <= limit:
+            return ""
+        read = f"its last {latest(limit)} are read"
+        return f"the prompt has {longest} tokens, more than the model's context of {limit}: {read}"
 
     def next_tokens(self, prompt: str, count: int = 10) -> list[tuple[str, float]]:
         """The likeliest next tokens after `prompt` and their probabilities."""
@@ -104,18 +129,3 @@ class TextGenerator:
         if not tokens:
             raise UserError("the prompt is empty; give at least one character that is no blank")
         return tokens
-
-    @torch.no_grad()
-    def _scores(self, tokens: list[int], memory: Any) -> tuple[Tensor, Any]:
-        """Scores (V,) of the token after `tokens`, and the memory of all so far."""
-        logits, memory = self.model(torch.tensor([tokens], device=self.device), None, memory)
-        return logits[0, -1].float().cpu(), memory
-
-
-def choose(scores: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> int:
-    """A token drawn from scores (V,)."""
-    if temperature == 0:
-        return int(scores.argmax())
-    if top_k is not None and top_k < len(scores):
-        scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -torch.inf)
-    return int(torch.multinomial((scores / temperature).softmax(0), 1, generator=generator))
