@@ -22,6 +22,7 @@ from aibig.layers.token_losses import TokenScores
 from aibig.outcomes import Tokens
 from aibig.settings import Fraction, NonNegativeFloat, NonNegativeInt
 from aibig.tasks.base import Batch, Context, Loss, Task
+from aibig.tasks.first_weights import check_tokenizer
 from aibig.tasks.word_vectors import embedding_settings, first_vectors, give_word_vectors
 
 SAMPLE_PROMPT_TOKENS = 32
@@ -78,6 +79,7 @@ class LanguageModelling(Task):
     def from_config(cls, config: Config, context: Context) -> LanguageModelling:
         """Build data, model and task from the sections `data`, `model` and `task`."""
         data: TextData = config.create("data")
+        check_tokenizer(config, data.tokenizer)
         vectors = first_vectors(config)
         given = {"vocab_size": data.tokenizer.vocab_size, "context": data.context, "num_classes": None}
         model = config.create("model", **given, **embedding_settings(vectors))

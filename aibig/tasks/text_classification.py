@@ -12,6 +12,7 @@ from aibig.data.text_labels import LabelledTexts
 from aibig.errors import UserError
 from aibig.settings import Fraction
 from aibig.tasks.base import Context
+from aibig.tasks.first_weights import check_tokenizer
 from aibig.tasks.supervised import Classification, check_inputs
 from aibig.tasks.word_vectors import embedding_settings, first_vectors, give_word_vectors
 
@@ -47,6 +48,7 @@ class TextClassification(Classification):
         data: LabelledTexts = config.create("data")
         with config.blaming("data"):
             given = cls.model_settings(data)
+        check_tokenizer(config, data.encoder.tokenizer)
         vectors = first_vectors(config)
         given |= embedding_settings(vectors)
         check_inputs(config, given)
