@@ -13,20 +13,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from aibig.layers import token_losses
 from aibig.layers.token_losses import TokenScores, capped, token_scores
 
-VOCABULARY, WIDTH, SHAPE = 11, 5, (2, 7)
-EVERY_WAY = pytest.mark.parametrize(
-    ("at_once", "cap", "biased"),
-    [(100, None, True), (100, 3.0, True), (3, None, True), (3, 3.0, True), (100, None, False), (3, 3.0, False)],
+VOCABULARY, SHAPE = 11, (2, 7)
+EVERY_WAY = pytest.mark.parametrize(  # at_once: tokens whose logits may stand in memory, of 14
+    ("at_once", "width", "cap", "biased"),
+    [(14, 5, None, True), (14, 5, 3.0, True), (3, 5, None, True), (3, 5, 3.0, False), (14, 12, 3.0, True)],
 )
 
 
-def make_inputs(biased: bool = True, dtype: torch.dtype = torch.float64, scale: float = 1.0) -> tuple[Any, ...]:
+def make_inputs(width: int, biased: bool, dtype: torch.dtype = torch.float64, scale: float = 1.0) -> tuple[Any, ...]:
     """hidden (2, 7, C), weight (V, C), bias (V) or None, targets (2, 7)."""
     generator = torch.Generator().manual_seed(0)
-    shapes = ((*SHAPE, WIDTH), (VOCABULARY, WIDTH), (VOCABULARY,))
-    hidden, weight, bias = (torch.randn(one, generator=generator, dtype=torch.float64).to(dtype) for one in shapes)
-    for one in (hidden, weight, bias):
-        one.mul_(scale).requires_grad_()
+    shapes = ((*SHAPE, width), (VOCABULARY, width), (VOCABULARY,))
+    hidden, weight, bias = (
+        torch.randn(one, generator=generator, dtype=torch.float64).mul(scale).to(dtype).requires_grad_()
+        for one in shapes
+    )
     return hidden, weight, bias if biased else None, torch.randint(VOCABULARY, SHAPE, generator=generator)
 
 
@@ -39,21 +40,21 @@ def reference(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tens
 
 @pytest.fixture
 def slices(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    """So many tokens' logits at once."""
+    """The logits of so many tokens may stand in memory."""
     monkeypatch.setitem(token_losses.LOGITS_AT_ONCE, "cpu", at_once * VOCABULARY)
 
 
 @EVERY_WAY
 @pytest.mark.usefixtures("slices")
-def test_scores_are_those_of_the_whole_logits(cap: float | None, biased: bool) -> None:
-    inputs = make_inputs(biased)
+def test_scores_are_those_of_the_whole_logits(width: int, cap: float | None, biased: bool) -> None:
+    inputs = make_inputs(width, biased)
     torch.testing.assert_close(token_scores(*inputs, cap=cap)[:3], reference(*inputs, cap)[:3])
 
 
 @EVERY_WAY
 @pytest.mark.usefixtures("slices")
-def test_gradients_are_exact_for_any_use_of_the_scores(cap: float | None, biased: bool) -> None:
-    hidden, weight, bias, targets = make_inputs(biased)
+def test_gradients_are_exact_for_any_use_of_the_scores(width: int, cap: float | None, biased: bool) -> None:
+    hidden, weight, bias, targets = make_inputs(width, biased)
     given = (hidden, weight) if bias is None else (hidden, weight, bias)
 
     def scores(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -65,8 +66,8 @@ def test_gradients_are_exact_for_any_use_of_the_scores(cap: float | None, biased
 @EVERY_WAY
 @pytest.mark.usefixtures("slices")
 @pytest.mark.parametrize("part", range(3))
-def test_one_score_alone_may_be_used(part: int, cap: float | None, biased: bool) -> None:
-    inputs = make_inputs(biased)
+def test_one_score_alone_may_be_used(part: int, width: int, cap: float | None, biased: bool) -> None:
+    inputs = make_inputs(width, biased)
     wanted = [one for one in inputs[:3] if one is not None]
     found, expected = (
         torch.autograd.grad(one[part].square().sum(), wanted, allow_unused=True, materialize_grads=True)
@@ -78,7 +79,7 @@ def test_one_score_alone_may_be_used(part: int, cap: float | None, biased: bool)
 @pytest.mark.parametrize("cap", [None, 30.0])
 def test_large_logits_keep_their_digits(cap: float | None) -> None:
     """A target that is all but impossible, 1,000 nats away, or all but sure."""
-    hidden, weight, _, targets = make_inputs(dtype=torch.float32, scale=20.0)
+    hidden, weight, _, targets = make_inputs(5, False, torch.float32, scale=20.0)
     found = token_scores(hidden, weight, None, targets, cap=cap)
     expected = reference(hidden.double(), weight.double(), None, targets, cap)
     assert cap is not None or expected.nats.max() > 500
@@ -89,8 +90,8 @@ def test_large_logits_keep_their_digits(cap: float | None) -> None:
 @pytest.mark.parametrize("at_once", [100, 3])
 @pytest.mark.usefixtures("slices")
 def test_bf16_keeps_the_gradient_of_a_target_that_is_all_but_sure() -> None:
-    hidden = torch.full((8, WIDTH), 1.0, requires_grad=True)
-    weight = torch.zeros(VOCABULARY, WIDTH)
+    hidden = torch.full((8, 5), 1.0, requires_grad=True)
+    weight = torch.zeros(VOCABULARY, 5)
     weight[4] = 2.0  # a logit of 10 beside ten of 0: the target's share is 0.9995, which is 1 in bf16
     weight.requires_grad_()
     targets = torch.full((8,), 4)
@@ -129,8 +130,8 @@ def test_logits_never_stand_whole_in_memory(cap: float | None, monkeypatch: pyte
 
 @EVERY_WAY
 @pytest.mark.usefixtures("slices")
-def test_compiled_it_is_the_same(cap: float | None, biased: bool) -> None:
-    inputs = make_inputs(biased)
+def test_compiled_it_is_the_same(width: int, cap: float | None, biased: bool) -> None:
+    inputs = make_inputs(width, biased)
     wanted = [one for one in inputs[:3] if one is not None]
 
     def loss(*inputs: Any) -> Tensor:
