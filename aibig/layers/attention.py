@@ -78,7 +78,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None
     On a CPU, short sequences are faster by plain products than by torch's fused kernel, whose backward pass is slow.
     """
     batch, heads, time, size = queries.shape
-    if time == 1 and not causal and queries.device.type == "cpu":
+    if time == 1 and not causal and batch > 1 and queries.device.type == "cpu":
         return attend_once(queries, keys, values, visible)
     short = causal and time <= SHORT and queries.device.type == "cpu" and keys.shape[1] == heads
     if not short or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():

@@ -29,6 +29,9 @@ class CausalConv(nn.Module):
     ) -> Tensor:
         """memory: keeps the tokens before these under `name`. documents (B, T): tokens see no other than their own."""
         before = len(self.weight) - 1
+        if memory is not None and inputs.shape[1] == 1:
+            seen = memory.before(name, inputs, before)  # (B, K, C)
+            return inputs + (seen * self.weight.flip(0)).sum(1, keepdim=True)
         if memory is not None:
             return mix(memory.before(name, inputs, before), self.weight)[:, before:]
         if documents is None:

@@ -69,7 +69,9 @@ class ReluSquared(torch.autograd.Function):
 
 def relu_squared(raised: Tensor) -> Tensor:
     """max(0, x)^2. A compiler fuses the plain functions by itself."""
-    return F.relu(raised).square() if torch.compiler.is_compiling() else ReluSquared.apply(raised)
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return F.relu(raised).square()
+    return ReluSquared.apply(raised)
 
 
 def swiglu(raised: Tensor) -> Tensor:

@@ -30,8 +30,8 @@ class Memory:
         steps = torch.arange(time, device=self.lengths.device)
         return (steps + self.longest).unsqueeze(0) if self.even else self.lengths.unsqueeze(1) + steps
 
-    def append(self, name: str, new: Tensor) -> Tensor:
-        """Write `new` (B, T, ...) at the rows' ends; returns all that is kept by `name`, (B, longest + T, ...).
+    def append(self, name: str, new: Tensor, first: int = 0) -> Tensor:
+        """Write `new` (B, T, ...) at the rows' ends; returns what is kept by `name` from `first` to the longest's end.
 
         Raises UserError if it does not fit. The ends move by `advance` alone, once every name is written.
         """
@@ -48,16 +48,16 @@ class Memory:
             kept[:, self.longest : self.longest + time] = new
         else:
             kept[torch.arange(len(kept), device=kept.device).unsqueeze(1), self.positions(time)] = new
-        return kept[:, : self.longest + time]
+        return kept[:, first : self.longest + time]
 
     def before(self, name: str, new: Tensor, count: int) -> Tensor:
         """`new` (B, T, ...) behind the `count` entries before it, zeros where there are none: (B, count + T, ...).
 
         Written as by `append`.
         """
-        kept = self.append(name, new)
         if self.even and self.longest >= count:
-            return kept[:, self.longest - count :]
+            return self.append(name, new, self.longest - count)
+        kept = self.append(name, new)
         places = self.positions(new.shape[1] + count) - count  # (1 or B, count + T)
         found = kept[torch.arange(len(kept), device=kept.device).unsqueeze(1), places.clamp(min=0)]
         return found.masked_fill((places < 0).view(*places.shape, *[1] * (new.ndim - 2)), 0)
