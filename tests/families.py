@@ -37,6 +37,13 @@ TRANSFORMER: dict[str, Any] = {
     "optimizer": {"name": "adamw", "lr": 3e-3},
     "trainer": {**TRAINER, "max_steps": 60, "accumulate": 2},
 }
+MASKED: dict[str, Any] = {
+    "model": {"name": "bert", "width": 16, "layers": 1, "heads": 2, "dropout": 0.1},
+    "task": {"name": "masked_language_modelling"},
+    "data": {"name": "python_docs", "batch_size": 4, "context": 16},
+    "optimizer": {"name": "muon", "lr": 3e-3},
+    "trainer": {**TRAINER, "max_steps": 60},
+}
 TEXTS: dict[str, Any] = {
     "model": {"name": "lstm", "embedding": 8, "hidden": 16, "layers": 1, "dropout": 0.1, "word_dropout": 0.1},
     "task": {"name": "text_classification"},
@@ -67,6 +74,7 @@ FAMILIES = {
     "regression": REGRESSION,
     "lstm": LSTM,
     "transformer": TRANSFORMER,
+    "masked": MASKED,
     "texts": TEXTS,
     "dqn": DQN,
 }

@@ -23,6 +23,7 @@ from aibig.errors import UserError, nearest
 UNKNOWN = "<unk>"
 UNKNOWN_CHARACTER = "\ufffd"  # Unicode's own for what can't be shown
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's
+BLANKS = ("[MASK]", "<mask>")
 ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "[SEP]")
 KINDS = ("characters", "bytes", "words", "bpe")
 
@@ -44,6 +45,7 @@ class Tokenizer(ABC):
 
     between = ""  # what stands between the texts of two tokens
     end_of_text: int | None = None  # the token that stands between documents, if there is one
+    blank: int | None = None  # the token that stands for a hidden one, if there is one
 
     @property
     @abstractmethod
@@ -162,6 +164,7 @@ class LibraryTokenizer(Tokenizer):
         special = [one["content"] for one in self._described["added_tokens"] if one["special"]]
         names = [one for one in ENDS_OF_TEXT if one in special]
         self.end_of_text = tokenizer.token_to_id(names[0]) if names else None
+        self.blank = next((tokenizer.token_to_id(one) for one in BLANKS if one in special), None)
         self._cut = _way_to_cut(self._described)
         self._remembered: dict[str, tuple[int, ...]] = {}
 

@@ -20,6 +20,7 @@ PREDICTORS = {  # what a task calls it -> its class, and the command that it is 
     "images": ("aibig.inference.images:ImagesPredictor", "predict"),
     "texts": ("aibig.inference.texts:TextsPredictor", "predict"),
     "text": ("aibig.inference.text:TextGenerator", "generate"),
+    "blanks": ("aibig.inference.filling:BlankFiller", "predict"),
     "player": ("aibig.inference.player:Player", "play"),
 }
 
@@ -44,7 +45,8 @@ def predict(path: str | Path, given: Any) -> Predictions:
     """What the model of the run, or model folder, at `path` makes of `given`, a dict for each row.
 
     given: for rows a .csv or .npy file, or an array or DataFrame; for pictures a file or a folder; for texts a
-    sentence, several, or a file of them; for a language model a text, whose likeliest next tokens are named.
+    sentence, several, or a file of them; for a language model a text, whose likeliest next tokens
+    are named, or those for its [MASK].
 
     Raises UserError naming file and place of what can't be read; for an agent, which acts in its environment.
     """

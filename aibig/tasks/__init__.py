@@ -20,6 +20,13 @@ TASKS = [
         sections=("data",),
     ),
     Entry(
+        "masked_language_modelling",
+        "aibig.tasks.masked_language_modelling:MaskedLanguageModelling",
+        "the hidden tokens of a text, for encoders",
+        "language",
+        sections=("data",),
+    ),
+    Entry(
         "q_learning",
         "aibig.tasks.q_learning:QLearning",
         "acting for the highest return: (double) DQN",

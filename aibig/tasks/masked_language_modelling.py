@@ -1,0 +1,89 @@
+"""Learning a text by filling blanks in it (BERT, arXiv 1810.04805, section 3.1). Knows no model by name.
+
+B batch, T time, K hidden tokens of a row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import nn
+
+from aibig import metrics
+from aibig.config import Config
+from aibig.data.fingerprint import check_fingerprint
+from aibig.data.text import TextData
+from aibig.errors import UserError
+from aibig.inference.filling import hide, mask_token, read_with_blanks
+from aibig.inference.modes import evaluating
+from aibig.outcomes import Tokens
+from aibig.registry import SECTIONS
+from aibig.tasks.base import Batch, Context, Loss, Task
+
+
+class MaskedLanguageModelling(Task):
+    """Cross-entropy of hidden tokens, a seventh of each window, in windows that are shuffled anew each epoch.
+
+    Raises UserError for data that are read as a stream.
+    """
+
+    counts: ClassVar[tuple[str, ...]] = ("tokens",)
+    lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
+
+    def __init__(self, model: nn.Module, data: TextData, context: Context) -> None:
+        self.model, self.data, self.context = model, data, context
+        data.to(context.device)
+        self.windows = data.training_windows(context.seed, context.rank, context.world_size)
+        if self.windows.continues:
+            raise UserError("an encoder carries no memory; leave out data.order")
+        self.updates_per_epoch = self.windows.batches_per_epoch
+        self.notes = data.notes
+        self.mask = mask_token(data.tokenizer)
+
+    @classmethod
+    def from_config(cls, config: Config, context: Context) -> MaskedLanguageModelling:
+        """Build data, model and task from the sections `data`, `model` and `task`.
+
+        Raises UserError for a model that fills no blanks.
+        """
+        if "token_types" not in SECTIONS["model"].settings(config.named("model")):
+            raise UserError(f"model: {config.named('model')!r} fills no blanks; take 'bert'")
+        data: TextData = config.create("data")
+        size = max(data.tokenizer.vocab_size, mask_token(data.tokenizer) + 1)
+        given = {"vocab_size": size, "context": data.context, "num_classes": None}
+        return cls(config.create("model", **given), data, context, **config.section("task"))
+
+    def next_batch(self) -> Batch:
+        """The next windows with tokens hidden (B, T), the places of those (B K,), and what they are (B K,)."""
+        tokens = self.windows.next().tokens
+        hidden = hide(tokens, self.mask, self.data.tokenizer.vocab_size, self.context.generator)
+        return Batch(hidden, len(hidden[1]), {"tokens": tokens.numel() * self.context.world_size})
+
+    def loss(self, batch: Batch) -> Loss:
+        """Mean cross-entropy of the hidden tokens, in nats."""
+        shown, places, targets = batch.data
+        scores, _ = self.model(shown, targets=targets, places=places)
+        return Loss(scores.nats.mean())
+
+    def outcome(self, split: str) -> Tokens | None:
+        """Losses of hidden tokens of the whole part, the same ones at each evaluation."""
+        if split not in self.data.parts:
+            return None
+        with evaluating(self.model), self.context.autocast():
+            return read_with_blanks(self.model, self.data.parts[split], self.data.tokenizer, self.data.context)
+
+    def inference_facts(self) -> dict[str, Any]:
+        """The tokenizer and the window."""
+        facts = {"tokenizer": self.data.tokenizer.to_dict(), "context": self.data.context}
+        return {"predictor": "blanks", **facts}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the text, and which text."""
+        which = {"tokenizer": self.data.tokenizer_fingerprint, "data": self.data.fingerprint}
+        return {"windows": self.windows.state_dict(), **which}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave. Raises UserError if the text or its tokenizer is another."""
+        check_fingerprint(self.data.tokenizer_fingerprint, state["tokenizer"], "tokenizer: is not the one")
+        check_fingerprint(self.data.fingerprint, state["data"])
+        self.windows.load_state_dict(state["windows"])

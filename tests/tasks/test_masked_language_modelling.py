@@ -1,0 +1,82 @@
+"""Filling blanks: what is hidden, what is learned from it, and that a run goes on exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import aibig
+from aibig.config import load_config
+from aibig.errors import UserError
+from aibig.inference.filling import hide
+from aibig.inference.predictor import load_predictor
+from aibig.train import build
+
+TEXT = "abcdefg" * 450  # windows of 16 begin with each of the letters
+CONFIG: dict[str, Any] = {
+    "model": {"name": "bert", "width": 32, "layers": 1, "heads": 2},
+    "task": {"name": "masked_language_modelling"},
+    "data": {"name": TEXT, "batch_size": 8, "context": 16},
+    "optimizer": {"name": "muon", "lr": 1e-2},
+    "trainer": {"max_steps": 300, "threads": 1, "eval_every": 1000},
+}
+
+
+def test_a_seventh_is_hidden_and_most_of_it_behind_the_blank() -> None:
+    tokens = torch.arange(20).repeat(100, 10)  # (100, 200)
+    shown, places, targets = hide(tokens, 99, 20, torch.Generator().manual_seed(0))
+    flat = shown.flatten()
+    assert len(places) == len(set(places.tolist())) == 100 * 30
+    assert torch.equal(targets, tokens.flatten()[places])
+    untouched = torch.ones(len(flat), dtype=torch.bool)
+    untouched[places] = False
+    assert torch.equal(flat[untouched], tokens.flatten()[untouched])
+    blank, same = (flat[places] == 99).float().mean(), (flat[places] == targets).float().mean()
+    assert 0.77 < blank < 0.83 and 0.08 < same < 0.13  # a tenth, and a twentieth of the tenth that is drawn
+
+
+def test_the_loss_is_the_cross_entropy_of_what_is_hidden() -> None:
+    _, task = build(load_config(CONFIG))
+    task.model.eval()
+    batch = task.next_batch()
+    shown, places, targets = batch.data
+    logits, _ = task.model(shown)
+    expected = F.cross_entropy(logits.flatten(0, 1)[places], targets)
+    torch.testing.assert_close(task.loss(batch).value, expected)
+    assert batch.weight == len(places)
+    assert task.evaluate("validation") == task.evaluate("validation")
+
+
+def test_it_learns_and_fills_blanks(tmp_path: Path, capsys: Any) -> None:
+    run = aibig.train(CONFIG, out=tmp_path / "run")
+    assert run.result is not None and run.result["metrics"]["loss"] < 0.7  # 1.95 for seven letters alike
+    (first, *_) = aibig.predict(run.path, "cdef[MASK]abcdefgab")
+    assert first["token"] == "g" and first["probability"] > 0.5
+    with pytest.raises(UserError, match=r"no \[MASK\] to fill"):
+        aibig.predict(run.path, "abc")
+    with pytest.raises(UserError, match="more than the model's context of 16"):
+        load_predictor(run.path).next_tokens("[MASK]" + "a" * 20)
+    (tmp_path / "other.txt").write_text(TEXT[:100])
+    assert aibig.evaluate(run.path, tmp_path / "other.txt", report=False).metrics["loss"] < 0.7
+
+
+def test_stopping_and_resuming_changes_nothing(tmp_path: Path) -> None:
+    weights = []
+    for stops in ([37], [13, 37]):
+        folder = tmp_path / str(len(stops))
+        for number, steps in enumerate(stops):
+            aibig.train(CONFIG, {"trainer.max_steps": steps}, out=folder, resume=number > 0)
+        weights.append(aibig.load_model(folder).state_dict())
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+
+
+def test_what_does_not_belong_together_is_refused() -> None:
+    with pytest.raises(UserError, match="'gpt' fills no blanks; take 'bert'"):
+        build(load_config(CONFIG, {"model": {"name": "gpt"}}))
+    with pytest.raises(UserError, match="carries no memory"):
+        build(load_config(CONFIG, {"data.order": "stream"}))
