@@ -6,7 +6,7 @@ B batch, T time, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +15,6 @@ from aibig.errors import UserError
 from aibig.layers.reader import Reader
 from aibig.layers.sampling import Sampling, draws_of
 from aibig.settings import NonNegativeInt, checked
-
-if TYPE_CHECKING:
-    from aibig.layers.language_model import LanguageModel
 
 
 class Generation(Iterator[list[list[int]]]):
@@ -36,7 +33,7 @@ class Generation(Iterator[list[list[int]]]):
     @checked
     def __init__(
         self,
-        model: LanguageModel,
+        model: Any,  # a LanguageModel, whose module imports this one
         tokens: Tensor,
         lengths: Tensor | None = None,
         *,

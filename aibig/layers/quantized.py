@@ -56,8 +56,10 @@ def rounded(weight: Tensor) -> Tensor:
 def shrink(model: nn.Module, kind: str) -> nn.Module:
     """Replace every nn.Linear of `model`, in place, by a `SmallLinear` of this kind. Returns the model.
 
-    Raises UserError for a model that is not on the CPU, and where torch lacks what it takes.
+    Raises UserError for another kind, a model that is not on the CPU, and where torch lacks what it takes.
     """
+    if kind not in KINDS:
+        raise UserError(f"weights must be one of float32, {', '.join(KINDS)}, not {kind!r}")
     if any(one.device.type != "cpu" for one in model.parameters()):
         raise UserError(f"{kind} weights are for the CPU; leave them out on another device")
     try:

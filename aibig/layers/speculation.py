@@ -5,7 +5,7 @@ B batch, T tokens proposed, V vocabulary.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +14,7 @@ from aibig.errors import UserError
 from aibig.layers.generation import Generation
 from aibig.layers.reader import Reader
 from aibig.layers.sampling import pick
-from aibig.settings import PositiveInt, check
-
-if TYPE_CHECKING:
-    from aibig.layers.language_model import LanguageModel
+from aibig.settings import PositiveInt, checked
 
 OWN, PROPOSING, ACCEPTING = range(3)  # what the draws of a token are for
 
@@ -30,9 +27,9 @@ class Speculation(Generation):
 
     draws_per_token = 3
 
-    def __init__(self, *given: Any, draft: LanguageModel, draft_tokens: PositiveInt = 4, **settings: Any) -> None:
-        model: LanguageModel = given[0]
-        self._most_proposed: int = check(draft_tokens, PositiveInt)
+    @checked
+    def __init__(self, model: Any, *given: Any, draft: Any, draft_tokens: PositiveInt = 4, **settings: Any) -> None:
+        self._most_proposed = draft_tokens
         if not model.memory_rewinds:
             raise UserError(
                 f"draft: the text of a {type(model).__name__} can't be drafted, since it can't forget tokens that it "
@@ -43,7 +40,7 @@ class Speculation(Generation):
                 f"draft: has a vocabulary of {draft.vocab_size} tokens, the model one of {model.vocab_size}; take a "
                 "draft that was trained with the same tokenizer"
             )
-        super().__init__(*given, **settings)
+        super().__init__(model, *given, **settings)
         self._draft = Reader(draft, len(self._texts), self._most_tokens())
 
     def _write(self) -> list[list[int]]:

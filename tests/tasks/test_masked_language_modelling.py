@@ -60,8 +60,8 @@ def test_it_learns_and_fills_blanks(tmp_path: Path, capsys: Any) -> None:
         aibig.predict(run.path, "abc")
     with pytest.raises(UserError, match="more than the model's context of 16"):
         load_predictor(run.path).next_tokens("[MASK]" + "a" * 20)
-    (tmp_path / "other.txt").write_text(TEXT[:100])
-    assert aibig.evaluate(run.path, tmp_path / "other.txt", report=False).metrics["loss"] < 0.7
+    (tmp_path / "other.txt").write_text(TEXT[:800])
+    assert aibig.evaluate(run.path, tmp_path / "other.txt", report=False)["loss"] < 0.7
 
 
 def test_stopping_and_resuming_changes_nothing(tmp_path: Path) -> None:
