@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import DQN, NETS, TEXTS
+from families import DQN, NETS, REVIEWS, TEXTS
 from published_gpt2 import gpt2_folder, tensors
 from safetensors.torch import load_file
 from test_resume import assert_same_run, train_in_two_parts
@@ -286,3 +286,25 @@ def test_a_run_takes_the_settings_of_the_published_model_that_it_starts_from(
     assert str(caught.value) == (
         f"config: finetune: {published}/config.json: has heads 2, but the model 4; leave it out there"
     )
+
+
+# ---------------------------------------------------------------- from a language model to a classifier
+
+
+def test_a_classifier_starts_from_a_language_model_of_its_sentences_and_of_no_other_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentences = {"name": "sentences", "path": str(REVIEWS), "tokenizer": "words", "batch_size": 4, "context": 8}
+    language = {**TEXTS, "task": {"name": "language_modelling"}, "data": sentences}
+    aibig.train(language, out="language")
+    tokenizer = {"tokenizer": "language/model/model.json"}
+    config = {**TEXTS, "data": {**TEXTS["data"], **tokenizer}, "finetune": {"weights": "language"}}
+    tuned = aibig.train(config, {"trainer.max_steps": 1}, out="tuned")
+    assert "finetune: 5 of 7 tensors taken from language; newly initialised: head.weight" in capsys.readouterr().err
+    before, after = (weights_of(str(one)) for one in ("language", tuned.path))
+    assert (before["embedding.weight"] - after["embedding.weight"]).abs().max() < 0.02, "one step of 0.01"
+    others = {**config, "data": {**TEXTS["data"], "vocab_size": 20}}
+    with pytest.raises(aibig.UserError) as caught:
+        aibig.train(others)
+    cure = "set data.tokenizer=language/model/model.json"
+    assert str(caught.value) == f"config: finetune: language: read other tokens than these data have; {cure}"
