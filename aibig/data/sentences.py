@@ -54,7 +54,7 @@ class Encoder:
     def encode(self, texts: Iterable[str]) -> tuple[Sentences, int]:
         """The sentences, and how many were too long and have been cut. A text without tokens becomes token 0."""
         nothing = np.zeros(1, dtype=np.int64)
-        encoded = [self.tokenizer.encode(text.lower() if self.lower_case else text) for text in texts]
+        encoded = [self.tokenizer.encode_whole(text.lower() if self.lower_case else text) for text in texts]
         kept = [one[: self.max_tokens] if len(one) else nothing for one in encoded]
         lengths = torch.tensor([len(one) for one in kept])
         tokens = torch.from_numpy(np.concatenate(kept))

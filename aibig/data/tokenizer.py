@@ -56,6 +56,10 @@ class Tokenizer(ABC):
     def encode(self, text: str) -> NDArray[np.int64]:
         """The token numbers of `text`. Raises UserError for text that the vocabulary can't express."""
 
+    def encode_whole(self, text: str) -> NDArray[np.int64]:
+        """As `encode`, with the special tokens that belong around a text that stands alone, if there are any."""
+        return self.encode(text)
+
     def encode_all(self, texts: list[str]) -> list[NDArray[np.int64]]:
         """The token numbers of each text."""
         return [self.encode(text) for text in texts]
@@ -153,13 +157,16 @@ class ByteTokenizer(Tokenizer):
 class LibraryTokenizer(Tokenizer):
     """A tokenizer of the `tokenizers` library: words, byte-level BPE, or any other ("library").
 
-    No special tokens are put around a text; those that are written in it are special. end_of_text is the first of
+    `encode` puts no special tokens around a text; those that are written in it are special. end_of_text is the first of
     `ENDS_OF_TEXT` that is among its special tokens.
     """
 
     def __init__(self, kind: str, tokenizer: Any) -> None:
         self.kind, self._tokenizer = kind, tokenizer
+        tokenizer.no_padding()  # some files ask for both
+        tokenizer.no_truncation()
         self.between = " " if kind == "words" else ""
+        self._surrounds = len(tokenizer.encode("").ids) > 0
         self._described: dict[str, Any] = json.loads(tokenizer.to_str())
         special = [one["content"] for one in self._described["added_tokens"] if one["special"]]
         names = [one for one in ENDS_OF_TEXT if one in special]
@@ -195,6 +202,12 @@ class LibraryTokenizer(Tokenizer):
             return [tuple(one.ids) for one in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         except Exception as error:  # the library has no class of its own
             raise UserError(f"the tokenizer can't express the text: {_first_line(error)}") from None
+
+    def encode_whole(self, text: str) -> NDArray[np.int64]:
+        """With BERT's [CLS] and [SEP], or what else a tokenizer.json puts around a text."""
+        if not self._surrounds:
+            return self.encode(text)
+        return np.array(self._tokenizer.encode(text).ids, dtype=np.int64)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text; for words, joined by spaces. Special tokens are written out."""

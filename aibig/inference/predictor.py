@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aibig.errors import UserError
 from aibig.inference.model_folder import load_model, model_folder, read_facts
 from aibig.inference.named import named_rows
+from aibig.inference.published import published_facts, published_folder
 from aibig.outcomes import Returns
 from aibig.settings import load
 
@@ -26,15 +27,16 @@ PREDICTORS = {  # what a task calls it -> its class, and the command that it is 
 
 
 def load_predictor(path: str | Path, kind: str | None = None) -> Any:
-    """The predictor of the run, or model folder, at `path`: its class is one of PREDICTORS.
+    """The predictor of the run, model folder, or published model at `path`: its class is one of PREDICTORS.
 
     Raises UserError if there is none, or if it is not of the `kind` that was asked for.
     """
-    folder = model_folder(path)
-    facts = read_facts(folder)
+    published = published_folder(path)
+    folder = model_folder(path) if published is None else published
+    facts = read_facts(folder) if published is None else published_facts(folder)
     found = facts.get("predictor")
     if found not in PREDICTORS:
-        raise UserError(f"{folder}: this model was saved without what prediction needs; use aibig.load_model")
+        raise UserError(f"{folder}: this model comes without what prediction needs; use aibig.load_model")
     target, command = PREDICTORS[found]
     if kind is not None and found != kind:
         raise UserError(f"{folder}: a model of {found} can't do that; use: aibig {command} {path}")

@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aibig.data.tokenizer import load_tokenizer
 from aibig.errors import UserError, nearest
+from aibig.layers.language_model import LanguageModel
 from aibig.layers.meta import ParametersOnMeta
 from aibig.layers.weights import PUBLISHED, read_published
 from aibig.registry import models
 from aibig.settings import load
 
 CONFIG, OWN = "config.json", "model.json"
+READ_AT_ONCE = 1024  # tokens of a window, when a text is measured: GPT-2's context
 FREE = ("context", "num_classes")  # what a model may have otherwise than the published one
 
 
@@ -70,6 +73,20 @@ def described(folder: Path) -> tuple[str, dict[str, Any]]:
         raise UserError(f"{file}: is damaged, or not of a {kind} ({error!r})") from None
     except UserError as error:
         raise UserError(f"{file}: {str(error).splitlines()[0]}") from None
+
+
+def published_facts(folder: Path) -> dict[str, Any]:
+    """What writing needs beside the weights: the tokenizer, and how much text is read at once to measure it.
+
+    Nothing for a model that does not write. Raises UserError if it has no tokenizer.json.
+    """
+    name, settings = described(folder)
+    writes: Any = issubclass(load(models.entry(name).target), LanguageModel)  # type: ignore[arg-type]
+    if not writes or "num_classes" in settings:
+        return {}
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    context = min(settings["context"], READ_AT_ONCE)
+    return {"predictor": "text", "tokenizer": tokenizer.to_dict(), "context": context}
 
 
 def settings_for(name: Any, folder: Path) -> dict[str, Any]:

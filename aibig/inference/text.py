@@ -125,7 +125,7 @@ class TextGenerator:
 
     def _encode(self, prompt: str) -> list[int]:
         """The prompt's tokens. Raises UserError if there are none."""
-        tokens: list[int] = self.tokenizer.encode(prompt).tolist() if prompt else []
+        tokens: list[int] = self.tokenizer.encode_whole(prompt).tolist() if prompt else []
         if not tokens:
             raise UserError("the prompt is empty; give at least one character that is no blank")
         return tokens

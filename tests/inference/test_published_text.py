@@ -1,0 +1,67 @@
+"""A published folder writes, is measured, and lends its tokenizer to a classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families import REVIEWS, TEXTS
+from published_gpt2 import gpt2_folder
+from tokenizers import Tokenizer as Library
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+import aibig
+from aibig.data.text_labels import read_sentences
+from aibig.data.tokenizer import load_tokenizer, make_tokenizer
+from aibig.registry import datasets
+
+
+def word_pieces(file: Path) -> Path:
+    """A tokenizer.json as BERT's: in lower case, pieces of words, [CLS] before and [SEP] behind a text."""
+    words = sorted({word for text in read_sentences(path=str(REVIEWS)) for word in text.split()})
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words, "##s"]
+    library = Library(models.WordPiece({one: number for number, one in enumerate(tokens)}, unk_token="[UNK]"))
+    library.normalizer = normalizers.BertNormalizer(lowercase=True)
+    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    library.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    library.enable_padding(length=64)
+    library.enable_truncation(4)
+    library.save(str(file))
+    return file
+
+
+def test_a_published_folder_writes_and_is_measured(tmp_path: Path) -> None:
+    text = "one two three, one two three. " * 20
+    tokenizer = make_tokenizer("bpe", text, 270)
+    folder = gpt2_folder(tmp_path / "published", vocab_size=tokenizer.vocab_size)
+    with pytest.raises(aibig.UserError, match=r"published/tokenizer.json' is neither a kind nor a file"):
+        aibig.generate(folder, "one")
+    tokenizer.save(folder / "tokenizer.json")
+    predictor = aibig.load_predictor(folder)
+    assert predictor.generate("one two", max_tokens=4, temperature=0.0) == aibig.generate(
+        folder, "one two", max_tokens=4, temperature=0.0
+    )
+    (tmp_path / "x.txt").write_text(text)
+    assert 3 < aibig.evaluate(folder, tmp_path / "x.txt", report=False)["loss"] < 100
+
+
+def test_a_classifier_reads_by_a_published_tokenizer_with_its_special_tokens(tmp_path: Path) -> None:
+    file = word_pieces(tmp_path / "tokenizer.json")
+    tokenizer = load_tokenizer(file)
+    assert tokenizer.encode_whole("AWFULS zzz").tolist()[0] == 2 and len(tokenizer.encode("a " * 9)) == 9
+    data = datasets.create("text_labels", path=str(REVIEWS), tokenizer=str(file))
+    tokens, lengths = data.parts["train"].sentences.batch(torch.arange(5))
+    assert (tokens[:, 0] == 2).all() and (tokens[torch.arange(5), lengths - 1] == 3).all()
+
+
+def test_bert_learns_sentences_by_such_a_tokenizer(tmp_path: Path) -> None:
+    config: dict[str, Any] = {
+        **TEXTS,
+        "model": {"name": "bert", "width": 16, "layers": 1, "heads": 2},
+        "data": {**TEXTS["data"], "tokenizer": str(word_pieces(tmp_path / "tokenizer.json"))},
+        "optimizer": {"name": "adamw", "lr": 1e-2},
+    }
+    run = aibig.train(config, {"trainer.max_steps": 120, "trainer.eval_every": 60})
+    assert run.result is not None and run.result["metrics"]["accuracy"] > 0.9
