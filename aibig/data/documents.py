@@ -18,9 +18,13 @@ from aibig.errors import UserError, nearest
 BETWEEN_DOCUMENTS = "\n\n"  # where a tokenizer has no token for it
 PIECE = 65_536  # characters
 
-# Where a long document is cut: after the last line end, or before the last space, that has no blank beside it.
-# Byte-level pre-tokenizers, GPT-2's and those after it, join neither to what stands beyond.
-CUT = re.compile(r".*(?:\S\n(?=\S)|\S(?= \S))", re.DOTALL)
+# Where a long document is cut, as far on as can be: after a line end or before a space that has no blank beside it,
+# else before any blank, else between a letter or digit and a sign. Byte-level pre-tokenizers join none of these, but
+# for some that take line ends to the sign before.
+CUTS = [
+    re.compile(pattern, re.DOTALL)
+    for pattern in (r".*(?:\S\n(?=\S)|\S(?= \S))", r".*\S(?=\s)", r".*[A-Za-z0-9](?=[!-/:-@])")
+]
 
 
 class Piece(NamedTuple):
@@ -43,7 +47,7 @@ class Documents(ABC):
 
     @abstractmethod
     def pieces(self) -> Iterator[Piece]:
-        """All of the text in order, in pieces of at most twice `PIECE` characters."""
+        """All of the text in order, in pieces of about `PIECE` characters."""
 
     def __iter__(self) -> Iterator[str]:
         """Each document whole."""
@@ -223,8 +227,8 @@ def _cut(chunks: Iterable[str]) -> Iterator[str]:
     for chunk in chunks:
         text += chunk
         if len(text) >= PIECE:
-            found = CUT.match(text)
-            end = found.end() if found else len(text)
+            found = next((match for pattern in CUTS if (match := pattern.match(text))), None)
+            end = len(text) if found is None else found.end()
             yield text[:end]
             text = text[end:]
     if text:

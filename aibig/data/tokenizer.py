@@ -189,7 +189,7 @@ class LibraryTokenizer(Tokenizer):
         if self._cut is None:
             return [np.array(tokens, dtype=np.int64) for tokens in self._encode(texts)]
         cut = [self._cut(text) for text in texts]
-        new = list({piece for pieces in cut for piece in pieces} - self._remembered.keys())
+        new = [piece for piece in set().union(*cut) if piece not in self._remembered]
         self._remembered.update(zip(new, self._encode(new), strict=True))
         found = (chain.from_iterable(map(self._remembered.__getitem__, pieces)) for pieces in cut)
         tokens = [np.fromiter(one, dtype=np.int64) for one in found]

@@ -47,7 +47,15 @@ def test_line_ends_and_byte_order_mark_are_as_python_reads_them(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "content", ["word " * 60_000, "line\n\n  and more\n" * 20_000, "x" * 300_000, "\n" * 10 + "é" * 200_000]
+    "content",
+    [
+        "word " * 60_000,
+        "line\n\n  and more\n" * 20_000,
+        "x" * 300_000,
+        "12,\n\n  " * 40_000,
+        "ab(" * 90_000,
+        "\n" * 10 + "é" * 200_000,
+    ],
 )
 def test_long_documents_come_in_pieces_that_make_them_up(content: str, tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_text(content, encoding="utf-8")

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 import aibig
+from aibig.data import documents
 from aibig.data import tokenizer as tokenizer_module
 from aibig.data.text import TextData
 from aibig.data.tokenizer import LibraryTokenizer, load_tokenizer, make_tokenizer
@@ -90,6 +91,19 @@ def test_texts_that_are_cut_have_the_same_tokens(kind: str, monkeypatch: pytest.
     texts += ["a <|endoftext|>b", "<|endoftext|> \n<|endoftext|>", "don't  he 's ('self's')", ""]
     for text, tokens in zip(texts, made.encode_all(texts), strict=True):
         assert tokens.tolist() == made._tokenizer.encode(text).ids, repr(text)
+
+
+@pytest.mark.parametrize("letters", ["ab12.,'é日 \n", "ab, \n\n\n    ", "ab12.,("])
+def test_a_long_document_that_comes_in_pieces_has_the_same_tokens(
+    letters: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "PIECE", 50)
+    draw = random.Random(0)
+    text = "".join(draw.choices(letters, k=5_000))
+    made = make_tokenizer("bpe", [text, "a,b ab,1 12.\n    b\n"] * 3, 400)
+    pieces = [piece.text for piece in documents.GivenTexts(text).pieces()]
+    assert len(pieces) > 50 and "".join(pieces) == text
+    assert [int(token) for tokens in made.encode_all(pieces) for token in tokens] == made.encode(text).tolist()
 
 
 @pytest.mark.parametrize(
