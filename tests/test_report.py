@@ -36,6 +36,7 @@ PICTURES = {  # what must be on the page of each family
     "regression": ["Predicted against true", "Residuals"],
     "lstm": ["The text itself", "Temperature 1"],
     "transformer": ["The text itself", "Temperature 1"],
+    "masked": [],
     "dqn": ["Returns", "Lengths"],
     "texts": ["Confusion matrix", "Precision and recall", "Calibration"],
 }

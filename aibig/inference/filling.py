@@ -22,7 +22,7 @@ from aibig.outcomes import Tokens
 
 BLANK = "[MASK]"
 HIDDEN = 0.15  # of the tokens (BERT, arXiv 1810.04805, section 3.1)
-WINDOWS_AT_ONCE, OPENING_TOKENS = 64, 400
+WINDOWS_AT_ONCE = 64
 
 
 def mask_token(tokenizer: Tokenizer) -> int:
@@ -59,9 +59,7 @@ def read_with_blanks(model: nn.Module, text: Tensor, tokenizer: Tokenizer, conte
         scores, _ = model(shown.to(device), targets=targets.to(device), places=places.to(device))
         losses.append(scores.nats.view(len(tokens), -1).cpu().double().sum(1))
         counts.append(np.full(len(tokens), len(places) // len(tokens)))
-    return Tokens(
-        torch.cat(losses).numpy(), np.concatenate(counts), None, tokenizer.decode(text[:OPENING_TOKENS].tolist())
-    )
+    return Tokens(torch.cat(losses).numpy(), np.concatenate(counts))
 
 
 class BlankFiller:

@@ -157,8 +157,9 @@ def outcome_parts(outcome: Outcome | None, folder: Path) -> list[str]:
         return classes_parts(outcome)
     if isinstance(outcome, Values):
         return values_parts(outcome)
-    if isinstance(outcome, Tokens):
-        return [page.section("Text that it writes", samples(folder, outcome.opening))]
+    if isinstance(outcome, Tokens):  # an encoder's has no opening, since it writes nothing on
+        written = samples(folder, outcome.opening)
+        return [page.section("Text that it writes", written)] if written else []
     return returns_parts(outcome, folder) if isinstance(outcome, Returns) else []
 
 
