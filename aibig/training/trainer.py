@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -32,6 +31,7 @@ from aibig.training.distributed import (
 )
 from aibig.training.generators import generators_state, load_generators_state, seed_generators
 from aibig.training.gradients import GradientStep, norm_of
+from aibig.training.keeping import Keeping
 from aibig.training.limits import Limits, Progress, Stopwatch
 from aibig.training.logbook import Logbook
 from aibig.training.precision import autocast, choose_precision, choose_threads
@@ -80,10 +80,11 @@ class Trainer:
     Raises UserError if no limit is set or the device is not there.
     """
 
-    task: Task  # these four from the beginning of `fit`
+    task: Task  # these five from the beginning of `fit`
     run_folder: Path | None
     stopwatch: Stopwatch
     logbook: Logbook
+    keeping: Keeping
 
     @checked
     def __init__(
@@ -138,9 +139,6 @@ class Trainer:
         self.callbacks, self.tensorboard = list(callbacks), tensorboard
         self.progress = Progress()
         self._at_last_log: tuple[dict[str, int], float] = {}, 0.0
-        self._saved_step, self._saved_at = -1, time.monotonic()
-        self._best_of: dict[int, int] = {}  # step of a checkpoint -> step of the best model by then
-        self._best_weights: dict[str, Tensor] | None = None  # only while they are in no checkpoint
         self.compile, self.parallel, self.deterministic = compile, parallel, deterministic
         self.world = World()
         self.wanted_device = device
@@ -281,7 +279,7 @@ class Trainer:
         self._tell("on_log", line)
 
     def _evaluate(self, saving: bool = True) -> None:
-        metrics, sample = self._validation()
+        metrics = self._validation_metrics()
         self.progress.evaluated_step = self.progress.step
         if not metrics:
             self._settle_up("evaluate")
@@ -291,47 +289,40 @@ class Trainer:
         self.logbook.write(line)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self.logbook.note(f"step {self.progress.step}: validation {shown}{' (best)' if better else ''}")
+        self._show_sample()
+        self._settle_up("evaluate")
+        if better:
+            self.keeping.best_weights = None  # those of an earlier best do not belong into this checkpoint
+            if not (saving and self._save()):
+                self.keeping.best_weights = self._copy_of_weights()
+        self._tell("on_evaluation", line)
+
+    def _validation_metrics(self) -> dict[str, float]:
+        with self.stopwatch.paused(), self._averaged():
+            metrics: dict[str, float] = self.world.share(self.task.evaluate("validation"))
+        return metrics  # the main rank's, since all must find the same model best
+
+    def _show_sample(self) -> None:
+        with self.stopwatch.paused(), self._averaged():
+            sample = self.task.sample()
         if sample:
             self.logbook.write({"kind": "sample", **self.progress.position(), "text": sample})
             self.logbook.note(sample)
-        self._settle_up("evaluate")
-        if better:
-            self._best_weights = None  # those of an earlier best do not belong into this checkpoint
-            if not (saving and self._save()):
-                self._best_weights = self._copy_of_weights()
-        self._tell("on_evaluation", line)
-
-    def _validation(self) -> tuple[dict[str, float], str]:
-        """The metrics, the main rank's, since all must find the same model best; and what there is to look at."""
-        with self.stopwatch.paused(), self._averaged():
-            metrics: dict[str, float] = self.world.share(self.task.evaluate("validation"))
-            return metrics, self.task.sample()
 
     def _save(self) -> bool:
-        """Write a checkpoint. If that fails, a full disk say, tell the user, keep the last one and go on."""
+        """Write a checkpoint, if there is a folder for it. Returns whether this moment is saved."""
         self._settle_up("save")
-        if self.folder is None:
+        folder = self.keeping.folder
+        if folder is None:
             return False
-        if self._saved_step == self.progress.step and self._best_of.get(self._saved_step) == self.progress.best_step:
+        if self.keeping.holds(self.progress):
             return True
         with self.stopwatch.paused():
             self.progress.train_seconds = self.stopwatch.seconds()
-            if self.progress.best_step is not None:
-                self._best_of[self.progress.step] = self.progress.best_step
             self.logbook.flush()
-            failure = checkpoint.try_to_write(self.folder, self.progress.step, self._state(), self.world)
-            kept = checkpoint.steps(self.folder)[-self.keep_last :]
-            if failure is not None:
-                last = f"the last whole one is of step {kept[-1]}" if kept else "there is none yet"
-                self.logbook.say(
-                    f"{self.folder}: the checkpoint of step {self.progress.step} could not be written ({failure}); "
-                    f"free some space; {last}; training goes on"
-                )
+            if not self.keeping.write(folder, self.progress, self._state):
                 return False
-            self._saved_step, self._saved_at = self.progress.step, time.monotonic()
-            if self.world.is_main:
-                checkpoint.prune(self.folder, {*kept, *(self._best_of.get(one, one) for one in kept)})
-        self._tell("on_save", checkpoint.path_of(self.folder, self.progress.step))
+        self._tell("on_save", checkpoint.path_of(folder, self.progress.step))
         return True
 
     def _end(self) -> Result:
@@ -375,13 +366,13 @@ class Trainer:
         except Diverged:
             raise
         except Exception as error:
-            if self.folder is not None and self.progress.step:
+            if self.keeping.folder is not None and self.progress.step:
                 with suppress(Exception):  # the error that came first is the one to show
                     if self._is_whole and self.world.size == 1:  # other ranks know nothing of it
                         self._save()
                 if isinstance(error, UserError):  # says all in its own line
                     raise
-                saved = checkpoint.steps(self.folder)
+                saved = checkpoint.steps(self.keeping.folder)
                 last = f"the last checkpoint is of step {saved[-1]}; " if saved else "there is no checkpoint yet; "
                 if saved[-1:] == [self.progress.step]:
                     last = "everything so far is saved; "
@@ -427,7 +418,6 @@ class Trainer:
             from aibig.training.tensorboard import TensorBoard
 
             self.callbacks = [*(one for one in self.callbacks if not isinstance(one, TensorBoard)), TensorBoard()]
-        self.folder = None if folder is None else folder / "checkpoints"
         self.average = None if self.ema_decay is None else WeightAverage(task.model, self.ema_decay)
         for module in self._modules().values():  # copies are made by now: shard them all alike
             module.to(self.device)
@@ -445,8 +435,8 @@ class Trainer:
         )
         self.progress = Progress()
         self.logbook = Logbook(self.world, folder)
-        self._best_of, self._best_weights = {}, None
-        self._saved_step, self._saved_at = -1, time.monotonic()
+        checkpoints = None if folder is None else folder / "checkpoints"
+        self.keeping = Keeping(checkpoints, self.keep_last, self.world, self.logbook.say)
         self._skipped_in_a_row, self._fraction_before = 0, 0.0
         self._stop_wish, self._is_whole = StopWish(), True
         seed_generators(derive_seed(self.context.seed, "training", self.world.rank))
@@ -455,7 +445,7 @@ class Trainer:
         self._at_last_log = dict(self.progress.counts), self.progress.train_seconds
         self.stopwatch = Stopwatch(self.device, self.progress.train_seconds)
         if self.selection.needs_evaluation and not self.progress.step:  # rather now than after a twentieth of the run
-            self.selection.check(self._validation()[0], task.headline)
+            self.selection.check(self._validation_metrics(), task.headline)
         self._tell("on_begin", self)
         steps = self.limits.counts.get("steps")
         self.logbook.show_bar(self.progress.step, None if steps is None else int(steps))
@@ -469,8 +459,7 @@ class Trainer:
         """The state by file: what all ranks share, written by the main one, and this rank's own."""
         shared = {
             "progress": asdict(self.progress),
-            "best_of": self._best_of,
-            "best_weights": self._best_weights,
+            **self.keeping.state_dict(),
             "modules": {name: whole_state(module) for name, module in self._modules().items()},
             "optimizer": whole_state(self.task.model, self.optimizer),
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
@@ -484,10 +473,11 @@ class Trainer:
         return {"shared": shared, f"rank-{self.world.rank}": own}
 
     def _resume(self) -> None:
-        assert self.folder is not None, "only a run with a folder can be resumed"
-        path = self.world.share(checkpoint.newest_whole(self.folder, self.logbook.say) if self.world.is_main else None)
+        folder = self.keeping.folder
+        assert folder is not None, "only a run with a folder can be resumed"
+        path = self.keeping.newest(folder)
         if path is None:
-            self.logbook.say(f"{self.folder}: no whole checkpoint yet; starting from the beginning")
+            self.logbook.say(f"{folder}: no whole checkpoint yet; starting from the beginning")
             self.logbook.rewind()
             return
         shared = checkpoint.read(path, "shared")
@@ -498,7 +488,6 @@ class Trainer:
         own = checkpoint.read(path, f"rank-{self.world.rank}")
         self.progress = Progress(**shared["progress"])
         self.task.load_state_dict(own["task"])  # first: it refuses data that the weights may not even fit
-        self._best_of, self._best_weights = shared["best_of"], shared["best_weights"]
         for name, module in self._modules().items():
             load_whole_state(module, shared["modules"][name])
         load_whole_state(self.task.model, shared["optimizer"], self.optimizer)
@@ -507,10 +496,7 @@ class Trainer:
         self.logbook.load_state_dict(own["logbook"])
         load_generators_state(self.context.generator, own["generators"])
         self.logbook.rewind()
-        if self.world.is_main:  # newer ones are damaged, and would be taken for the latest
-            kept = checkpoint.steps(self.folder)
-            checkpoint.prune(self.folder, {step for step in kept if step <= self.progress.step})
-        self._saved_step = self.progress.step
+        self.keeping.load_state_dict(shared, folder, self.progress.step)
 
     # ---------------------------------------------------------------- small questions
 
@@ -537,7 +523,7 @@ class Trainer:
         return self.limits.reached(self.progress, self.stopwatch.seconds())
 
     def _saving_is_overdue(self) -> bool:
-        overdue = time.monotonic() - self._saved_at > self.save_seconds
+        overdue = self.keeping.seconds_since() > self.save_seconds
         if self.world.size > 1:
             return self.progress.step % self.log_every == 0 and self.world.any(overdue)
         return overdue
@@ -546,7 +532,8 @@ class Trainer:
         """End a run whose updates are all skipped, as far as the host knows: of the last `updates`, `skipped`."""
         self._skipped_in_a_row = self._skipped_in_a_row + skipped if skipped == updates else 0
         if self._skipped_in_a_row >= SKIPPED_IN_A_ROW_MAX:
-            kept = "" if self.folder is None else f"; the checkpoints in {self.folder} are kept"
+            folder = self.keeping.folder
+            kept = "" if folder is None else f"; the checkpoints in {folder} are kept"
             raise Diverged(
                 f"step {self.progress.step}: {self._skipped_in_a_row} updates in a row had a loss or gradient that "
                 f"is not finite; lower optimizer.lr, set trainer.clip_norm or look at the data{kept}"
@@ -568,17 +555,8 @@ class Trainer:
 
     def _take_best_weights(self) -> None:
         """Load the weights of the best evaluation; the last ones if there was none."""
-        best = self.progress.best_step
-        if self._best_weights is not None:
-            load_whole_state(self.task.model, self._best_weights)
-            return
-        if best is not None and best != self.progress.step and self.folder is not None:
-            path = checkpoint.path_of(self.folder, best)
-            damage = checkpoint.find_damage(path)
-            if damage is None:
-                which = "model" if self.average is None else "average"
-                load_whole_state(self.task.model, checkpoint.read(path, "shared")["modules"][which])
-                return
-            self.logbook.say(f"{path}: {damage}; the best model is lost, the last one takes its place")
-        if self.average is not None:
+        weights = self.keeping.best(self.progress, "model" if self.average is None else "average")
+        if weights is not None:
+            load_whole_state(self.task.model, weights)
+        elif self.average is not None:
             self.average.give_to(self.task.model)

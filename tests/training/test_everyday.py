@@ -151,15 +151,15 @@ def test_an_evaluation_that_fails_costs_nothing(
 ) -> None:
     from aibig.training.trainer import Trainer
 
-    evaluated = Trainer._validation
+    evaluated = Trainer._validation_metrics
 
-    def failing(self: Trainer) -> tuple[dict[str, float], str]:
+    def failing(self: Trainer) -> dict[str, float]:
         if self.progress.step == 40:
             raise error
         return evaluated(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_validation", failing)
+        patch.setattr(Trainer, "_validation_metrics", failing)
         with pytest.raises((Boom, aibig.UserError)):
             aibig.train(FAMILIES[family], out=tmp_path / "parts")
     assert checkpoint.steps(tmp_path / "parts" / "checkpoints")[-1] == 40
