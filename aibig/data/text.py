@@ -5,14 +5,14 @@ B windows a batch, T tokens a window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from aibig.data.documents import Documents, GivenTexts, TextFiles
-from aibig.data.fingerprint import fingerprint
+from aibig.data.fingerprint import check_fingerprint, fingerprint
 from aibig.data.order import EpochOrder
 from aibig.data.shards import tokenize
 from aibig.data.tokenizer import KINDS, Tokenizer
@@ -102,6 +102,15 @@ class TextData:
         if not self._mapped:
             self.parts = {name: part.to(device) for name, part in self.parts.items()}
             self.borders = {name: None if one is None else one.to(device) for name, one in self.borders.items()}
+
+    def identity(self) -> dict[str, str]:
+        """Which text and tokenizer these are, for a run's state."""
+        return {"tokenizer": self.tokenizer_fingerprint, "data": self.fingerprint}
+
+    def check_identity(self, before: Mapping[str, str]) -> None:
+        """Raise UserError if the text or its tokenizer is another than when `identity` gave what was `before`."""
+        check_fingerprint(self.tokenizer_fingerprint, before["tokenizer"], "tokenizer: is not the one")
+        check_fingerprint(self.fingerprint, before["data"])
 
     def training_windows(self, seed: int, rank: int, world_size: int) -> ShuffledWindows | StreamWindows:
         """The windows of the training part, in the order that was asked for."""

@@ -43,11 +43,7 @@ class Chat:
         prompt = f"{self.transcript}{self.user}: {message}\n\n{self.assistant}:"
         pieces = self.generator.stream(prompt, stop=[f"\n{self.user}:", f"\n{self.assistant}:"], **self.settings)
         answer = ""
-        try:
-            for piece in pieces:
-                answer += piece
-                self.transcript = f"{prompt}{answer.rstrip()}\n\n"
-                yield piece
-        finally:
-            if answer:
-                self.transcript = f"{prompt}{answer.rstrip()}\n\n"
+        for piece in pieces:
+            answer += piece
+            self.transcript = f"{prompt}{answer.rstrip()}\n\n"
+            yield piece

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aibig.data.shards import tokenize
-from aibig.data.text import cut, read_text
+from aibig.data.text import cut
 from aibig.data.tokenizer import Tokenizer, tokenizer_from_dict
 from aibig.errors import UserError
 from aibig.inference.model_folder import inference_device
 from aibig.inference.modes import evaluating
+from aibig.inference.reading import likeliest, tokens_of
 from aibig.outcomes import Tokens
 
 BLANK = "[MASK]"
@@ -86,14 +86,9 @@ class BlankFiller:
         with torch.no_grad():
             logits, _ = self.model(torch.tensor([tokens], device=self.device))
         likely = logits[0, len(ahead), : self.tokenizer.vocab_size].float().softmax(0)
-        best = likely.topk(min(count, len(likely)))
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return [(self.tokenizer.decode([token]), probability) for token, probability in pairs]
+        return likeliest(likely, self.tokenizer, count)
 
     def outcome(self, path: str | Path) -> Tokens:
-        """The losses of hidden tokens of a file or folder of texts. Raises UserError for fewer than two tokens."""
-        tokens = tokenize(read_text(path=str(path)), self.tokenizer).tokens
-        if len(tokens) < 2:
-            raise UserError(f"{path}: has too little text to measure on; give at least two tokens")
+        """The losses of hidden tokens of all that `tokens_of` finds."""
         with evaluating(self.model):
-            return read_with_blanks(self.model, tokens, self.tokenizer, self.context)
+            return read_with_blanks(self.model, tokens_of(path, self.tokenizer), self.tokenizer, self.context)

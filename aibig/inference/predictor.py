@@ -98,12 +98,10 @@ def generate(
 
 def load_writer(path: str | Path, weights: str | None = None) -> TextGenerator:
     """The language model at `path` with its tokenizer; weights: as of `generate`. Raises UserError for other models."""
-    from aibig.layers.quantized import KINDS, shrink
-
-    if weights is not None and weights not in KINDS:
-        raise UserError(f"weights: must be one of {', '.join(KINDS)}, not {weights!r}")
     generator: TextGenerator = load_predictor(path, "text")
     if weights is not None:
+        from aibig.layers.quantized import shrink
+
         shrink(generator.model, weights)
     return generator
 

@@ -5,15 +5,18 @@ W windows, B of them at once, T tokens a window.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aibig.data.text import cut
+from aibig.data.shards import tokenize
+from aibig.data.text import cut, read_text
 from aibig.data.tokenizer import Tokenizer
 from aibig.data.tokens import document_numbers
+from aibig.errors import UserError
 from aibig.layers.language_model import LanguageModel
 from aibig.layers.token_losses import TokenScores, scores_of
 from aibig.outcomes import Tokens
@@ -63,6 +66,24 @@ def read_through(
         None if bytes_of is None else np.concatenate(sizes),
         tokenizer.decode(text[:OPENING_TOKENS].tolist()),
     )
+
+
+def tokens_of(path: str | Path, tokenizer: Tokenizer) -> Tensor:
+    """The tokens (tokens,) of a file (.txt, .jsonl, .parquet), or of those in a folder.
+
+    Raises UserError for fewer than two, or characters that the vocabulary does not know.
+    """
+    tokens = tokenize(read_text(path=str(path)), tokenizer).tokens
+    if len(tokens) < 2:
+        raise UserError(f"{path}: has too little text to measure on; give at least two tokens")
+    return tokens
+
+
+def likeliest(probabilities: Tensor, tokenizer: Tokenizer, count: int) -> list[tuple[str, float]]:
+    """The `count` likeliest tokens of a distribution (V,), as text, with their probabilities."""
+    best = probabilities.topk(min(count, len(probabilities)))
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [(tokenizer.decode([token]), probability) for token, probability in pairs]
 
 
 def scored(

@@ -11,13 +11,11 @@ from typing import Any, overload
 
 import torch
 
-from aibig.data.shards import tokenize
-from aibig.data.text import read_text
 from aibig.data.tokenizer import tokenizer_from_dict
 from aibig.errors import UserError
 from aibig.inference.model_folder import inference_device
 from aibig.inference.modes import evaluating
-from aibig.inference.reading import read_through
+from aibig.inference.reading import likeliest, read_through, tokens_of
 from aibig.inference.writing import Writing
 from aibig.layers.language_model import LanguageModel
 from aibig.layers.reader import latest, padded
@@ -107,19 +105,11 @@ class TextGenerator:
         """The likeliest next tokens after `prompt` and their probabilities."""
         tokens = self._encode(prompt)[-(self.model.context or len(prompt)) :]
         probabilities = self.model.next_token_probabilities(torch.tensor([tokens], device=self.device))[0]
-        best = probabilities.topk(min(count, len(probabilities)))
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return [(self.tokenizer.decode([token]), probability) for token, probability in pairs]
+        return likeliest(probabilities, self.tokenizer, count)
 
     def outcome(self, path: str | Path) -> Tokens:
-        """The losses of the whole of a file (.txt, .jsonl, .parquet), or of those in a folder, read as in training's
-        evaluations.
-
-        Raises UserError for a text of fewer than two tokens, or with characters that the vocabulary does not know.
-        """
-        tokens = tokenize(read_text(path=str(path)), self.tokenizer).tokens
-        if len(tokens) < 2:
-            raise UserError(f"{path}: has too little text to measure on; give at least two tokens")
+        """The losses of all that `tokens_of` finds, read as in training's evaluations."""
+        tokens = tokens_of(path, self.tokenizer)
         with evaluating(self.model):
             return read_through(self.model, tokens, self.tokenizer, **self._reading)
 

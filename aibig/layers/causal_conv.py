@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from aibig.layers.memory import Memory
 
@@ -46,7 +47,7 @@ class CausalConv(nn.Module):
 def mix(inputs: Tensor, weight: Tensor) -> Tensor:
     """The convolution alone. A compiler fuses the plain operations by itself."""
     if torch.compiler.is_compiling():
-        padded = torch.nn.functional.pad(inputs, (0, 0, len(weight) - 1, 0))
+        padded = F.pad(inputs, (0, 0, len(weight) - 1, 0))
         shifted = padded.unfold(1, len(weight), 1).flip(-1)  # (B, T, C, K), the token itself first
         return inputs + (shifted * weight.T).sum(-1)
     return Mix.apply(inputs, weight.to(inputs.dtype))

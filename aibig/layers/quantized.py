@@ -59,7 +59,7 @@ def shrink(model: nn.Module, kind: str) -> nn.Module:
     Raises UserError for another kind, a model that is not on the CPU, and where torch lacks what it takes.
     """
     if kind not in KINDS:
-        raise UserError(f"weights must be one of float32, {', '.join(KINDS)}, not {kind!r}")
+        raise UserError(f"weights: must be one of {', '.join(KINDS)}, not {kind!r}")
     if any(one.device.type != "cpu" for one in model.parameters()):
         raise UserError(f"{kind} weights are for the CPU; leave them out on another device")
     try:

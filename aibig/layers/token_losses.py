@@ -43,9 +43,8 @@ def token_scores(
     Every target counts: take out before what does not. Gradients are exact for any of the three scores'.
     """
     at_once = max(1, LOGITS_AT_ONCE.get(hidden.device.type, LOGITS_AT_ONCE["cpu"]) // len(weight))
-    if (
-        targets.numel() <= at_once and len(weight) <= hidden.shape[-1]
-    ):  # nothing to gain: logits are small beside states
+    few = len(weight) <= hidden.shape[-1]  # logits are small beside states: there is nothing to gain
+    if few and targets.numel() <= at_once:
         return scores_of(capped(F.linear(hidden, weight, bias), cap), targets)
     flat, device = hidden.flatten(0, -2), hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype

@@ -32,9 +32,9 @@ class Transformer(LanguageModel):
     heads, kv_heads, head_width, query_key_norm: see `SelfAttention`; None is as many as heads, and width / heads.
     window: tokens that each may look back on, itself among them. feed_forward: width of the layer between, by
     default 4 C, with SwiGLU 8/3 C. activation: see `FeedForward`. conv: tokens in sight of the convolutions before
-    attention and feed-forward, see `CausalConv`; None: there are none. norm, norm_eps: see `make_norm`. positions:
-    rotary (rotary_base, rotary_scaling: see `rotary_angles`), learned (as many as `context`) or none. bias: of
-    linear layers and layer norms.
+    attention and feed-forward, see `CausalConv`; None: there are none. norm, norm_eps, norm_gain: see `make_norm`;
+    embedding_norm: one also on the embedding. positions: rotary (rotary_base, rotary_scaling: see `rotary_angles`),
+    learned (as many as `context`) or none. bias: of linear layers and layer norms.
     tied: the head is the embedding's matrix. head_std: of the head's first weights; 0 begins with all tokens
     equally likely. logit_cap: see `capped`.
     dropout: on the embedding and on what each block adds. word_dropout: of whole tokens. checkpointing: blocks are
@@ -91,6 +91,8 @@ class Transformer(LanguageModel):
         if heads % (kv_heads or heads):
             raise UserError(f"heads {heads} must be a multiple of kv_heads ({kv_heads})")
         each = head_width or width // heads
+        if positions == "rotary" and each % 2:
+            raise UserError(f"head_width {each} must be even, since rotary positions turn channels two by two")
         self.vocab_size, self.context, self.window = vocab_size, context, window
         self.num_classes, self.pooling, self.causal = num_classes, pooling, causal
         self.logit_cap, self.checkpointing = logit_cap, checkpointing

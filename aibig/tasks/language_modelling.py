@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from aibig import metrics
 from aibig.config import Config
-from aibig.data.fingerprint import check_fingerprint
 from aibig.data.text import TextData
 from aibig.errors import UserError
 from aibig.inference.modes import evaluating
@@ -157,13 +156,11 @@ class LanguageModelling(Task):
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the text, the memory of what stood before it, and which text."""
-        which = {"tokenizer": self.data.tokenizer_fingerprint, "data": self.data.fingerprint}
-        return {"windows": self.windows.state_dict(), "memory": self.memory, **which}
+        return {"windows": self.windows.state_dict(), "memory": self.memory, **self.data.identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave. Raises UserError if the text or its tokenizer is another."""
-        check_fingerprint(self.data.tokenizer_fingerprint, state["tokenizer"], "tokenizer: is not the one")
-        check_fingerprint(self.data.fingerprint, state["data"])
+        self.data.check_identity(state)
         self.windows.load_state_dict(state["windows"])
         self.memory = to_device(state["memory"], self.context.device)
 

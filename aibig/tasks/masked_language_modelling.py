@@ -5,32 +5,33 @@ B batch, T time, K hidden tokens of a row.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar
 
 from torch import nn
 
 from aibig import metrics
 from aibig.config import Config
-from aibig.data.fingerprint import check_fingerprint
 from aibig.data.text import TextData
 from aibig.errors import UserError
 from aibig.inference.filling import hide, mask_token, read_with_blanks
 from aibig.inference.modes import evaluating
 from aibig.outcomes import Tokens
-from aibig.registry import SECTIONS
 from aibig.tasks.base import Batch, Context, Loss, Task
 
 
 class MaskedLanguageModelling(Task):
     """Cross-entropy of hidden tokens, a seventh of each window, in windows that are shuffled anew each epoch.
 
-    Raises UserError for data that are read as a stream.
+    Raises UserError for data that are read as a stream, and for a model whose forward takes no `places`.
     """
 
     counts: ClassVar[tuple[str, ...]] = ("tokens",)
     lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
 
     def __init__(self, model: nn.Module, data: TextData, context: Context) -> None:
+        if "places" not in inspect.signature(model.forward).parameters:
+            raise UserError(f"a {type(model).__name__} fills no blanks; take the model 'bert'")
         self.model, self.data, self.context = model, data, context
         data.to(context.device)
         self.windows = data.training_windows(context.seed, context.rank, context.world_size)
@@ -42,12 +43,7 @@ class MaskedLanguageModelling(Task):
 
     @classmethod
     def from_config(cls, config: Config, context: Context) -> MaskedLanguageModelling:
-        """Build data, model and task from the sections `data`, `model` and `task`.
-
-        Raises UserError for a model that fills no blanks.
-        """
-        if "token_types" not in SECTIONS["model"].settings(config.named("model")):
-            raise UserError(f"model: {config.named('model')!r} fills no blanks; take 'bert'")
+        """Build data, model and task from the sections `data`, `model` and `task`."""
         data: TextData = config.create("data")
         size = max(data.tokenizer.vocab_size, mask_token(data.tokenizer) + 1)
         given = {"vocab_size": size, "context": data.context, "num_classes": None}
@@ -79,11 +75,9 @@ class MaskedLanguageModelling(Task):
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the text, and which text."""
-        which = {"tokenizer": self.data.tokenizer_fingerprint, "data": self.data.fingerprint}
-        return {"windows": self.windows.state_dict(), **which}
+        return {"windows": self.windows.state_dict(), **self.data.identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave. Raises UserError if the text or its tokenizer is another."""
-        check_fingerprint(self.data.tokenizer_fingerprint, state["tokenizer"], "tokenizer: is not the one")
-        check_fingerprint(self.data.fingerprint, state["data"])
+        self.data.check_identity(state)
         self.windows.load_state_dict(state["windows"])

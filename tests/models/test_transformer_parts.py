@@ -100,6 +100,12 @@ def test_targets_give_the_losses_of_the_logits(way: str) -> None:
     assert way != "capped" or logits.abs().max() < 5.0
 
 
+def test_rotary_positions_need_an_even_number_of_channels() -> None:
+    with pytest.raises(UserError, match="head_width 5 must be even"):
+        make(head_width=5)
+    make(head_width=5, positions="none")(torch.zeros(1, 3, dtype=torch.long))
+
+
 def test_memory_that_is_full_says_so() -> None:
     model = make()
     with pytest.raises(UserError, match="holds 6 tokens, not 7"):

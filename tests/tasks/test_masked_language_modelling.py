@@ -76,7 +76,7 @@ def test_stopping_and_resuming_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_what_does_not_belong_together_is_refused() -> None:
-    with pytest.raises(UserError, match="'gpt' fills no blanks; take 'bert'"):
+    with pytest.raises(UserError, match="a Gpt fills no blanks; take the model 'bert'"):
         build(load_config(CONFIG, {"model": {"name": "gpt"}}))
     with pytest.raises(UserError, match="carries no memory"):
         build(load_config(CONFIG, {"data.order": "stream"}))
