@@ -159,7 +159,7 @@ def orthogonalised(matrices: Tensor, size: float = 1.0) -> Tensor:
     gram = gram / length
     squared = gram @ gram
     largest = _norm(squared) ** 0.5  # the squared singular values' norm in l^4, so that none is above 1
-    gram, squared, scale = gram / largest, squared / largest**2, (length * largest) ** -0.5
+    gram, squared, scale = gram / largest, squared / largest**2, length**-0.5 * largest**-0.5  # of zeros: finite
     if not by_gram:
         result = result * scale
     total: Tensor | None = None

@@ -75,6 +75,13 @@ def test_a_batch_is_what_each_alone_is() -> None:
     torch.testing.assert_close(muon.orthogonalised(given), alone)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_gradient_moves_nothing(dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
+    """Behind a head that begins with zeros, a model's first gradients are zeros."""
+    assert torch.equal(muon.orthogonalised(torch.zeros(shape, dtype=dtype)), torch.zeros(shape, dtype=dtype))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_hidden_matrices_are_told_from_the_rest(name: str) -> None:
     settings, others = MODELS[name]
