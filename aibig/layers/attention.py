@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aibig.layers.causal_attention import LONGEST, causal_attention
 from aibig.layers.memory import Memory
 from aibig.layers.rotary import rotate
-
-SHORT = 128  # tokens: at 64 plain products take two thirds of the fused kernel's time, at 256 a tenth more
 
 
 class SelfAttention(nn.Module):
@@ -75,21 +74,19 @@ class SelfAttention(nn.Module):
 def attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None, causal: bool) -> Tensor:
     """softmax(queries keys^T / sqrt(D)) values: (B, N, T, D), twice (B, K, S, D) -> (B, N, T, D).
 
-    On a CPU, short sequences are faster by plain products than by torch's fused kernel, whose backward pass is slow.
+    What a CPU trains on goes by `causal_attention`; its fused kernel, whose backward pass is slow, is for the rest.
     """
     batch, heads, time, size = queries.shape
     if time == 1 and not causal and batch > 1 and queries.device.type == "cpu":
         return attend_once(queries, keys, values, visible)
-    short = causal and time <= SHORT and queries.device.type == "cpu" and keys.shape[1] == heads
-    if not short or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
-        grouped = keys.shape[1] < heads
-        return F.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=visible, is_causal=causal, enable_gqa=grouped
-        )
-    queries, keys, values = (one.flatten(0, 1) for one in (queries, keys, values))  # (B N, T, D)
-    hidden = torch.full((time, time), -torch.inf, dtype=queries.dtype).triu(1)
-    weights = torch.baddbmm(hidden, queries, keys.transpose(1, 2), alpha=size**-0.5).softmax(-1)
-    return torch.bmm(weights, values).view(batch, heads, time, size)
+    on_cpu = queries.device.type == "cpu" and not torch.compiler.is_compiling()
+    if on_cpu and causal and torch.is_grad_enabled() and time <= LONGEST and keys.shape[1] == heads:
+        parts = (one.flatten(0, 1).to(values.dtype) for one in (queries, keys, values))  # (B N, T, D)
+        return causal_attention(*parts).view(batch, heads, time, size)
+    grouped = keys.shape[1] < heads
+    return F.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=visible, is_causal=causal, enable_gqa=grouped
+    )
 
 
 def attend_once(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None) -> Tensor:

@@ -163,7 +163,13 @@ def test_functions_with_gradients_of_their_own_have_the_right_ones() -> None:
     torch.testing.assert_close(mix(inputs, weight), expected)
 
 
-def test_short_sequences_attend_as_long_ones_do() -> None:
-    queries, keys, values = torch.randn(3, 2, 4, 9, 8).unbind()
-    fused = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-    torch.testing.assert_close(attend(queries, keys, values, None, True), fused)
+@pytest.mark.parametrize("time", [1, 9, 64, 65, 150])
+def test_causal_attention_is_torchs(time: int) -> None:
+    torch.manual_seed(0)
+    parts = torch.randn(3, 2, 4, time, 8, dtype=torch.float64, requires_grad=True)
+    fused = F.scaled_dot_product_attention(*parts.unbind(), is_causal=True)
+    found = attend(*parts.unbind(), None, True)
+    torch.testing.assert_close(found, fused)
+    upstream = torch.randn_like(fused)
+    expected, gradient = (torch.autograd.grad(one, parts, upstream)[0] for one in (fused, found))
+    torch.testing.assert_close(gradient, expected)
