@@ -2,8 +2,9 @@
 
 The rules, applied once and saved with the run, so that a resumed or repeated run computes in the same way:
 - precision "auto" is bf16 where the device has bf16 instructions and most weights stand in matrices wide enough to
-  gain from them (at least 256 on a CPU, where 128 was measured to lose; at least 128 or convolutions on CUDA);
-  fp16 on a CUDA device without bf16; else fp32.
+  gain from them: on a CPU at least 256, or 128 in models of tokens, whose batches have many rows (2.3 times as fast
+  there, where a net of 128 with 64 rows is slower); on CUDA at least 128, or convolutions. fp16 on a CUDA device
+  without bf16; else fp32.
 - threads "auto" is 1 on a CPU for a model of fewer than 100,000 parameters, where handing work to a second thread
   costs more than it gains; else torch's own number.
 """
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-WIDE_ON_CPU, WIDE_ON_CUDA = 256, 128
+WIDE_ON_CPU, WIDE_ON_CPU_FOR_TOKENS, WIDE_ON_CUDA = 256, 128, 128
 SMALL_MODEL_PARAMETERS = 100_000
 
 
@@ -26,9 +27,12 @@ def choose_precision(wanted: str, device: torch.device, model: nn.Module) -> str
     """`wanted`, or for "auto" what the rule gives: "fp32", "bf16" or "fp16"."""
     if wanted != "auto":
         return wanted
-    if device.type == "cuda" and (wide_share(model, WIDE_ON_CUDA) > 0.5 or _has_convolutions(model)):
+    if device.type == "cuda" and (
+        wide_share(model, WIDE_ON_CUDA) > 0.5 or _has(model, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    ):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device.type == "cpu" and cpu_has_bf16() and wide_share(model, WIDE_ON_CPU) > 0.5:
+    wide = WIDE_ON_CPU_FOR_TOKENS if _has(model, nn.Embedding) else WIDE_ON_CPU
+    if device.type == "cpu" and cpu_has_bf16() and wide_share(model, wide) > 0.5:
         return "bf16"
     return "fp32"
 
@@ -67,5 +71,5 @@ def cpu_has_bf16() -> bool:
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
 
 
-def _has_convolutions(model: nn.Module) -> bool:
-    return any(isinstance(one, nn.Conv1d | nn.Conv2d | nn.Conv3d) for one in model.modules())
+def _has(model: nn.Module, *kinds: type[nn.Module]) -> bool:
+    return any(isinstance(one, kinds) for one in model.modules())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -12,15 +14,22 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("has_bf16", "width", "chosen"), [(True, 256, "bf16"), (True, 128, "fp32"), (False, 256, "fp32")]
+    ("has_bf16", "model", "chosen"),
+    [
+        (True, {"name": "transformer", "vocab_size": 50, "width": 128, "layers": 1}, "bf16"),
+        (True, {"name": "transformer", "vocab_size": 50, "width": 64, "layers": 1}, "fp32"),
+        (False, {"name": "transformer", "vocab_size": 50, "width": 128, "layers": 1}, "fp32"),
+        (True, {"name": "net", "in_features": 256, "hidden": [256, 256], "out_features": 256}, "bf16"),
+        (True, {"name": "net", "in_features": 128, "hidden": [128, 128], "out_features": 128}, "fp32"),
+    ],
 )
 def test_bf16_on_a_cpu_takes_wide_matrices_and_its_instructions(
-    has_bf16: bool, width: int, chosen: str, monkeypatch: pytest.MonkeyPatch
+    has_bf16: bool, model: dict[str, Any], chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: has_bf16)
-    model = aibig.create_model("transformer", vocab_size=50, width=width, layers=1)
-    assert precision.choose_precision("auto", CPU, model) == chosen
-    assert precision.choose_precision("fp16", CPU, model) == "fp16"
+    made = aibig.create_model(**model)
+    assert precision.choose_precision("auto", CPU, made) == chosen
+    assert precision.choose_precision("fp16", CPU, made) == "fp16"
 
 
 def test_small_models_take_one_thread() -> None:
