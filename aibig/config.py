@@ -34,7 +34,7 @@ DEFAULT_NAMES = {"optimizer": "adamw", "schedule": "constant"}
 READERS = {"workers", "prefetch"}  # of the data
 MAY_CHANGE_AT_RESUME = {
     *("max_steps", "max_epochs", "max_samples", "max_tokens", "max_env_steps", "max_minutes"),
-    *("patience", "min_delta"),
+    *("patience", "min_delta", "goal"),
     *("log_every", "save_every", "save_minutes", "keep_last", "tensorboard"),
 }
 

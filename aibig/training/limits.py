@@ -23,6 +23,7 @@ class Progress:
     train_seconds: float = 0.0  # without evaluation and saving
     best_step: int | None = None
     best_score: float | None = None  # of the metric that selects, on validation
+    lower_is_better: bool = False  # of that metric
     patience_score: float | None = None  # the last score that was better by enough
     patience_used: int = 0  # evaluations since then
     evaluated_step: int | None = None  # the last one

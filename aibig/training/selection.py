@@ -15,22 +15,25 @@ class Selection:
     """Judges evaluations by one metric.
 
     metric: None for what the task says. patience: the run ends after so many evaluations in a row that were no
-    better than the best of before by more than `min_delta` (L. Prechelt, "Early stopping - but when?", 1998).
+    better than the best of before by more than `min_delta` (L. Prechelt, "Early stopping - but when?", 1998). goal:
+    the run ends as soon as the metric is as good as that.
     """
 
     metric: str | None = None
     patience: int | None = None
     min_delta: float = 0.0
+    goal: float | None = None
 
     @property
     def needs_evaluation(self) -> bool:
         """Whether it can be known only from an evaluation that what was asked for is possible."""
-        return self.metric is not None or self.patience is not None
+        return any(one is not None for one in (self.metric, self.patience, self.goal))
 
     def check(self, metrics: Mapping[str, float], headline: str) -> None:
         """Raise UserError if an evaluation that gave `metrics` can't be judged."""
         if not metrics and self.needs_evaluation:
-            setting = "patience" if self.patience is not None else "best_metric"
+            wanted = {"patience": self.patience, "goal": self.goal, "best_metric": self.metric}
+            setting = next(name for name, value in wanted.items() if value is not None)
             raise UserError(
                 f"trainer.{setting}: there is no validation part to judge by; give one (data.validation_fraction), or "
                 "leave it out"
@@ -47,7 +50,8 @@ class Selection:
         """Whether this evaluation is the best so far. `progress` keeps the best, and the patience used."""
         self.check(metrics, headline)
         metric = self.metric or headline
-        score, sign = metrics[metric], -1.0 if metric in lower_is_better else 1.0
+        progress.lower_is_better = metric in lower_is_better
+        score, sign = metrics[metric], -1.0 if progress.lower_is_better else 1.0
 
         def gain(over: float | None) -> float:
             gained = math.inf if over is None else sign * (score - over)
@@ -62,6 +66,10 @@ class Selection:
         progress.best_score, progress.best_step = score, progress.step
         return True
 
-    def has_waited_enough(self, progress: Progress) -> bool:
-        """Whether the run should end."""
-        return self.patience is not None and progress.patience_used >= self.patience
+    def reached(self, progress: Progress) -> str | None:
+        """What ends the run now, as its setting is called: "goal", "patience"; None if neither does."""
+        if self.goal is not None and progress.best_score is not None:
+            sign = -1.0 if progress.lower_is_better else 1.0
+            if sign * (progress.best_score - self.goal) >= 0:
+                return "goal"
+        return "patience" if self.patience is not None and progress.patience_used >= self.patience else None

@@ -67,7 +67,8 @@ class Trainer:
     max_steps (updates), max_epochs, max_samples, max_tokens, max_env_steps, max_minutes (of training): the first
     that is reached ends the run; schedules run over the counted ones.
     best_metric: of the evaluation, selects the best model; None is the task's own. patience: the run ends after so
-    many evaluations in a row without a gain of more than min_delta over the last that had one.
+    many evaluations in a row without a gain of more than min_delta over the last that had one. goal: the run ends at
+    the first evaluation as good as that.
     eval_every, save_every, log_every: in updates. By default a run is evaluated and saved twenty times, or
     every 1,000 updates if only its minutes are limited; beside that it is saved at each best evaluation and every
     `save_minutes`. keep_last: checkpoints kept beside the best. tensorboard: write its files into the run's folder.
@@ -103,6 +104,7 @@ class Trainer:
         best_metric: str | None = None,
         patience: PositiveInt | None = None,
         min_delta: NonNegativeFloat = 0.0,
+        goal: float | None = None,
         eval_every: PositiveInt | None = None,
         save_every: PositiveInt | None = None,
         save_minutes: PositiveFloat = 5.0,
@@ -128,7 +130,7 @@ class Trainer:
         self.make_optimizer = make_optimizer or optimizer.adamw()
         self.learning_rate_factor = learning_rate_factor or schedule.constant()
         self.limits.check_schedule(self.learning_rate_factor)
-        self.selection = Selection(best_metric, patience, min_delta)
+        self.selection = Selection(best_metric, patience, min_delta, goal)
         self.eval_every, self.save_every, self.log_every = eval_every, save_every, log_every
         self.save_seconds, self.keep_last = save_minutes * 60, keep_last
         self.precision: str = precision
@@ -510,17 +512,13 @@ class Trainer:
         return int(before * PARTS_OF_A_RUN) < int(now * PARTS_OF_A_RUN)
 
     def _is_over(self) -> bool:
-        known_to_all = self.limits.fraction_done(self.progress) >= 1.0 or self.selection.has_waited_enough(
-            self.progress
-        )
+        known_to_all = self.limits.fraction_done(self.progress) >= 1.0 or bool(self.selection.reached(self.progress))
         if self.world.size > 1 and self.progress.step % self.log_every:
             return known_to_all  # the rest takes asking the other ranks
         return known_to_all or self.world.any(self._limit_reached() is not None or self._stop_wish.expressed)
 
     def _limit_reached(self) -> str | None:
-        if self.selection.has_waited_enough(self.progress):
-            return "patience"
-        return self.limits.reached(self.progress, self.stopwatch.seconds())
+        return self.selection.reached(self.progress) or self.limits.reached(self.progress, self.stopwatch.seconds())
 
     def _saving_is_overdue(self) -> bool:
         overdue = self.keeping.seconds_since() > self.save_seconds

@@ -33,9 +33,20 @@ def test_the_direction_decides_and_what_is_not_finite_is_never_best() -> None:
 def test_a_small_gain_is_the_best_but_does_not_renew_the_patience() -> None:
     selection = Selection(patience=2, min_delta=0.5)
     best, used, progress = judged(selection, [1.0, 1.4, 1.6, 1.9, 2.0])
-    assert best == [True] * 5 and used == [0, 1, 0, 1, 2] and selection.has_waited_enough(progress)
+    assert best == [True] * 5 and used == [0, 1, 0, 1, 2] and selection.reached(progress) == "patience"
     assert progress.best_score == 2.0 and progress.patience_score == 1.6
-    assert not Selection().has_waited_enough(progress), "without patience a run waits for ever"
+    assert Selection().reached(progress) is None, "without patience a run waits for ever"
+
+
+@pytest.mark.parametrize(("lower", "reached"), [(False, [None, None, "goal"]), (True, ["goal", "goal", "goal"])])
+def test_a_goal_ends_the_run_in_the_metrics_direction(lower: bool, reached: list[str | None]) -> None:
+    selection, progress = Selection(goal=3.0), Progress()
+    found = []
+    for score in (1.0, 2.9, 3.0):
+        selection.judge({"score": score}, "score", {"score"} if lower else (), progress)
+        found.append(selection.reached(progress))
+    assert found == reached
+    assert Selection(goal=3.1).reached(progress) == ("goal" if lower else None), "a resume may ask for more"
 
 
 def test_what_is_not_evaluated_is_refused_with_what_is() -> None:
