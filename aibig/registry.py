@@ -11,7 +11,7 @@ import fnmatch
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -36,6 +36,7 @@ class Entry:
     into: str = ""  # datasets, environments: "module:attribute" of what batches or vectorises the target
     sections: tuple[str, ...] = ()  # tasks: the config sections that it reads beside its own and the model's
     signature: str = ""  # where the settings are declared, when not at the target
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # that differ from those declared: a named preset
     plugin: str = field(default="", compare=False)  # the package that brought it, "" for aibig's own
 
 
@@ -134,7 +135,8 @@ class Registry:
         """The settings of `name`, from its constructor's signature and that of what it goes into."""
         entry = self.entry(name)
         own = read_settings(entry.signature or entry.target, positional=self.positional or bool(entry.signature))
-        return own | (read_settings(entry.into) if entry.into else {})
+        declared = own | (read_settings(entry.into) if entry.into else {})
+        return declared | {key: replace(declared[key], default=value) for key, value in entry.defaults.items()}
 
     def defaults(self, name: str | Given) -> dict[str, Any]:
         """The settings of `name` that have a default."""
@@ -161,7 +163,7 @@ class Registry:
         An entry with `into` is made into that: the source is handed over as a callable without arguments.
         """
         entry = self.entry(name)
-        checked = self.check(name, settings)
+        checked = {**entry.defaults, **self.check(name, settings)}
         if entry.into:
             wrapper = read_settings(entry.into)
             source = partial(load(entry.target), **{k: v for k, v in checked.items() if k not in wrapper})

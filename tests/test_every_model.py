@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import aibig
+from aibig.layers.noisy import resample_noise, turn_noise
+from aibig.layers.value_head import ValueHead
 from aibig.registry import models
 from aibig.settings import REQUIRED
 
@@ -30,6 +32,8 @@ def inputs(name: str, model: Any) -> torch.Tensor:
     if models.entry(name).family == "language":
         return torch.randint(11, (3, 7))
     settings = model.registered["settings"]
+    if "shape" in settings:
+        return torch.randint(256, (3, *settings["shape"]), dtype=torch.uint8)
     if "in_channels" in settings:
         return torch.randn(3, settings["in_channels"], 28, 28)
     return torch.randn(3, settings["in_features"])
@@ -42,6 +46,8 @@ def outputs(result: Any) -> torch.Tensor:
 @pytest.mark.parametrize("name", models.names())
 def test_gradients_reach_every_parameter(name: str) -> None:
     model = make(name)
+    turn_noise(model, True)
+    resample_noise(model, torch.Generator().manual_seed(0))
     for parameter in model.parameters():
         if not parameter.any():  # a head that begins at zero lets nothing through yet
             torch.nn.init.normal_(parameter)
@@ -55,7 +61,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 def test_head_and_depth_order_exist_and_cover_the_model(name: str) -> None:
     model, entry = make(name), models.entry(name)
     head = model.get_submodule(entry.head)
-    assert isinstance(head, torch.nn.Linear)
+    assert isinstance(head, torch.nn.Linear | ValueHead)
     blocks = [model.get_submodule(path) for path in entry.depth_order]
     counted = {id(p) for part in [head, *blocks] for p in part.parameters()}
     beside = [key for key, p in model.named_parameters() if id(p) not in counted and "norm" not in key]

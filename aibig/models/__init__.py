@@ -11,6 +11,9 @@ from aibig.errors import UserError
 from aibig.models.torchvision_table import rows
 from aibig.registry import Entry
 
+# arXiv 1710.02298, table 1: the parts of its network
+RAINBOW = {"dueling": True, "noisy": True, "distribution": "categorical"}
+
 MODELS = [
     Entry(
         "net",
@@ -35,6 +38,41 @@ MODELS = [
         family="dqn",
         head="head",
         depth_order=("hidden_layers",),
+    ),
+    Entry(
+        "rainbow",
+        "aibig.models.dqn:Dqn",
+        "the Q-network of Rainbow for an observation vector: dueling, noisy, distributions of 51 atoms",
+        family="dqn",
+        head="head",
+        depth_order=("hidden_layers",),
+        defaults=RAINBOW | {"hidden": [128, 128]},
+    ),
+    Entry(
+        "nature_cnn",
+        "aibig.models.q_cnn:QCnn",
+        "Q-values from pictures: three convolutions and a hidden layer, as DQN's for Atari",
+        family="dqn",
+        head="head",
+        depth_order=("trunk",),
+    ),
+    Entry(
+        "impala_cnn",
+        "aibig.models.q_cnn:QCnn",
+        "Q-values from pictures: IMPALA's residual network",
+        family="dqn",
+        head="head",
+        depth_order=("trunk",),
+        defaults={"trunk": "impala"},
+    ),
+    Entry(
+        "rainbow_cnn",
+        "aibig.models.q_cnn:QCnn",
+        "the Q-network of Rainbow for pictures: dueling, noisy, distributions of 51 atoms",
+        family="dqn",
+        head="head",
+        depth_order=("trunk",),
+        defaults=RAINBOW,
     ),
     Entry(
         "lstm",
