@@ -84,7 +84,10 @@ DATASETS = [
         "language",
         into=TEXT,
     ),
-    Entry("replay", "aibig.data.replay:Replay", "transitions, drawn uniformly from the latest", "dqn"),
+    Entry("replay", "aibig.data.replay:Replay", "the latest transitions of an agent, drawn at random", "dqn"),
+    Entry(
+        "frame_replay", "aibig.data.frame_replay:FrameReplay", "of an agent that sees pictures, each kept once", "dqn"
+    ),
 ]
 
 

@@ -6,87 +6,140 @@ B transitions a batch, E environments.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from aibig.data.n_step import NStep
+from aibig.data.priorities import Priorities, importance_weights
+from aibig.data.transitions import Array, Layout, Transitions, filled
+from aibig.errors import UserError
 from aibig.settings import PositiveInt
-
-
-class Transitions(NamedTuple):
-    """What happened, row by row."""
-
-    observation: Tensor  # (B, ...)
-    action: Tensor  # (B,) int64
-    reward: Tensor  # (B,)
-    next_observation: Tensor  # (B, ...)
-    discount: Tensor  # (B,) what the next observation's value counts for; 0 where the episode ended for good
 
 
 class Replay:
     """A ring of the latest transitions, one packed block of float32, so that a batch is one gather.
 
-    observation_shape: of one observation. capacity: transitions kept; they take
-    capacity * (2 * numbers of an observation + 3) * 4 bytes. batch_size: transitions of a micro-batch over all ranks.
+    capacity: transitions kept; they take capacity * (2 * numbers of an observation + 3) * 4 bytes, with action masks
+    2 * actions numbers more. batch_size: transitions of a micro-batch over all ranks.
     (Experience replay: Lin 1992; arXiv 1312.5602, algorithm 1.)
+
+    Raises UserError for a capacity that this machine's memory can't hold.
     """
+
+    is_fixed = False
 
     def __init__(
         self,
-        observation_shape: tuple[int, ...],
+        layout: Layout,
         *,
         batch_size: PositiveInt = 64,
         capacity: PositiveInt = 50_000,
     ) -> None:
-        self.batch_size, self.capacity = batch_size, capacity
-        self._shape, self._numbers = observation_shape, math.prod(observation_shape)
-        self._rows = torch.zeros(capacity, 2 * self._numbers + 3)
+        self.batch_size, self.capacity, self._layout = batch_size, capacity, layout
+        self._numbers = math.prod(layout.observation_shape)
+        masks = layout.actions if layout.action_masks else 0
+        self._columns = [self._numbers, masks, self._numbers, masks, 1, 1, 1]  # seen, after, reward, discount, action
+        try:
+            self._rows = np.zeros((capacity, sum(self._columns)), np.float32)
+        except MemoryError:
+            gigabytes = capacity * sum(self._columns) * 4 / 1e9
+            raise UserError(f"capacity {capacity:,} takes {gigabytes:.1f} GB, which are not there; set less") from None
+        self._tensor = torch.from_numpy(self._rows)  # the same memory
         self._added = 0
+        self._window = NStep(layout.n_step, layout.discount)
+        self._priorities = Priorities(capacity, layout.priority_exponent) if layout.priority_exponent else None
 
     def __len__(self) -> int:
+        """Transitions that can be drawn."""
         return min(self._added, self.capacity)
 
     def add(
         self,
-        observation: np.ndarray[Any, Any],
-        action: np.ndarray[Any, Any],
-        reward: np.ndarray[Any, Any],
-        next_observation: np.ndarray[Any, Any],
-        discount: np.ndarray[Any, Any],
+        observation: Array,
+        action: Array,
+        reward: Array,
+        next_observation: Array,
+        terminated: Array,
+        truncated: Array,
+        acted: Array,
+        action_mask: Array | None = None,
+        next_action_mask: Array | None = None,
     ) -> None:
-        """Keep E transitions, over the oldest ones; of more than `capacity` the last."""
-        count = len(action)
-        columns = [observation.reshape(count, -1), next_observation.reshape(count, -1)]
-        columns += [one.reshape(count, 1) for one in (reward, discount, action)]
-        rows = torch.from_numpy(np.concatenate(columns, 1, dtype=np.float32))[-self.capacity :]
-        count = len(rows)
-        start = self._added % self.capacity
+        """Keep what a step of E environments completes, over the oldest; see `Memory`."""
+        seen, after = _joined(observation, action_mask), _joined(next_observation, next_action_mask)
+        for rows in self._window.add(seen, action, reward, after, terminated, terminated | truncated, acted):
+            self._put(*rows)
+
+    def _put(self, seen: Array, action: Array, reward: Array, after: Array, discount: Array) -> None:
+        """Keep R transitions; of more than `capacity` the last."""
+        columns = [seen, after, *(one.reshape(-1, 1) for one in (reward, discount, action))]
+        rows = np.concatenate(columns, 1, dtype=np.float32)[-self.capacity :]
+        start, count = self._added % self.capacity, len(rows)
         fits = min(count, self.capacity - start)
         self._rows[start : start + fits] = rows[:fits]
         if fits < count:
             self._rows[: count - fits] = rows[fits:]
+        if self._priorities is not None:
+            self._priorities.add((start + np.arange(count)) % self.capacity)
         self._added += count
 
-    def sample(self, count: int, generator: torch.Generator) -> Transitions:
-        """`count` transitions, drawn uniformly with replacement."""
-        index = torch.randint(len(self), (count,), generator=generator)
-        rows = self._rows.index_select(0, index)
-        seen, after, reward, discount, action = rows.split([self._numbers, self._numbers, 1, 1, 1], 1)
+    def sample(self, count: int, generator: torch.Generator, importance_exponent: float = 1.0) -> Transitions:
+        """`count` transitions, drawn with replacement."""
+        weight = None
+        if self._priorities is None:
+            index = torch.randint(len(self), (count,), generator=generator)
+        else:
+            places, probabilities = self._priorities.draw(count, generator)
+            index, weight = torch.from_numpy(places), importance_weights(probabilities, len(self), importance_exponent)
+        parts = self._tensor.index_select(0, index).split(self._columns, 1)
+        seen, mask, after, next_mask, reward, discount, action = parts
+        shape = self._layout.observation_shape
+        if len(shape) != 1:
+            seen, after = seen.view(count, *shape), after.view(count, *shape)
+        has_masks = self._layout.action_masks
         return Transitions(
-            seen.view(count, *self._shape) if len(self._shape) != 1 else seen,
+            seen,
             action.squeeze(1).long(),
             reward.squeeze(1),
-            after.view(count, *self._shape) if len(self._shape) != 1 else after,
+            after,
             discount.squeeze(1),
+            mask > 0 if has_masks else None,
+            next_mask > 0 if has_masks else None,
+            weight,
+            index,
         )
 
+    def update_priorities(self, places: Tensor, errors: Tensor) -> None:
+        """The errors (B,) of what was drawn at these places (B,)."""
+        if self._priorities is not None:
+            self._priorities.update(places, errors)
+
+    def forget(self, environments: list[int]) -> None:
+        """Drop the open steps of some environments, whose episodes can't be gone on with."""
+        self._window.forget(environments)
+
     def state_dict(self) -> dict[str, Any]:
-        """The rows that are filled, and how many were ever added."""
-        return {"rows": self._rows[: len(self)], "added": self._added}
+        """The rows that are filled, how many were ever added, open steps and priorities."""
+        return {
+            "rows": filled(self._rows, len(self)),
+            "added": self._added,
+            "window": self._window.state_dict(),
+            "priorities": None if self._priorities is None else self._priorities.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self._added = state["added"]
-        self._rows[: len(self)] = state["rows"]
+        self._tensor[: len(self)] = state["rows"]
+        self._window.load_state_dict(state["window"])
+        if self._priorities is not None:
+            self._priorities.load_state_dict(state["priorities"])
+
+
+def _joined(observation: Array, mask: Array | None) -> Array:
+    """(E, numbers of an observation and its mask)."""
+    flat = observation.reshape(len(observation), -1)
+    return flat if mask is None else np.concatenate([flat, mask], 1, dtype=np.float32)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import importlib
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from aibig.errors import UserError
 from aibig.registry import Entry
 
-POOL = "aibig.envs.pool:EnvPool"
+POOL, ATARI_POOL = "aibig.envs.pool:EnvPool", "aibig.envs.atari:AtariPool"
+ATARI = "ALE/"  # what the ids of its games begin with
 
 ENVIRONMENTS: list[Entry] = []
 
@@ -22,6 +24,8 @@ def find(name: str) -> Entry | None:
     """
     import gymnasium
 
+    if name.startswith(ATARI):
+        return _atari(name)
     try:
         spec = gymnasium.spec(name)
     except gymnasium.error.Error:
@@ -35,10 +39,25 @@ def find(name: str) -> Entry | None:
     return Entry(name, make, family="dqn", into=POOL, signature=where)
 
 
-def other_names() -> list[str]:
-    """The ids that gymnasium knows."""
+def _atari(name: str) -> Entry | None:
+    """The row of a game of ale-py, "ALE/Pong-v5". Raises UserError if that is not installed."""
     import gymnasium
 
+    try:
+        gymnasium.register_envs(importlib.import_module("ale_py"))
+    except ImportError as error:
+        raise UserError(f"environment {name!r} needs ale-py: pip install 'aibig[atari]' ({error})") from None
+    if name not in gymnasium.registry:
+        return None
+    return Entry(name, partial(str, name), family="dqn", into=ATARI_POOL, signature="aibig.envs:no_settings")
+
+
+def other_names() -> list[str]:
+    """The ids that gymnasium knows, and ale-py's if it is there."""
+    import gymnasium
+
+    with suppress(ImportError):
+        gymnasium.register_envs(importlib.import_module("ale_py"))
     return list(gymnasium.registry)
 
 

@@ -1,143 +1,177 @@
 """Several copies of an environment stepped together, exactly resumable. Knows no model and no replay.
 
-E environments, each of gymnasium's API. An environment that ends is reset at once, so that every step is a
-transition, and none crosses an episode's end.
+E environments, A actions. An environment that has ended is reset by the next step, as gymnasium does by default; that
+is no transition, so that none crosses an episode's end.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aibig.envs.copies import Array, Copies, Vector
+from aibig.envs.episodes import Policy, run_episodes
+from aibig.envs.vectors import SeededVector, SnapshotVector
+from aibig.envs.wrappers import Env, check_conduct, make_env
 from aibig.errors import UserError
-from aibig.seeds import derive_seed
 from aibig.settings import PositiveInt
+
+Vectorization = Literal["auto", "vector_entry_point", "sync", "async"]
 
 
 @dataclass
 class Step:
     """What a step gave in each of E environments. Only `terminated` ends the future's value; truncated does not."""
 
-    observation: NDArray[np.float32]  # (E, ...) acted on
+    observation: Array  # (E, ...) acted on
     action: NDArray[np.int64]  # (E,)
     reward: NDArray[np.float32]  # (E,)
-    next_observation: NDArray[np.float32]  # (E, ...) of the same episode, also at its end
+    next_observation: Array  # (E, ...) of the same episode, also at its end
     terminated: NDArray[np.bool_]  # (E,)
     truncated: NDArray[np.bool_]  # (E,)
-    finished: list[tuple[float, int]]  # (return, length) of the episodes that ended
+    acted: NDArray[np.bool_]  # (E,) False where the environment was reset instead
+    action_mask: NDArray[np.bool_] | None  # (E, A) allowed at `observation`; None: all always are
+    next_action_mask: NDArray[np.bool_] | None  # (E, A)
+    finished: list[tuple[float, int]]  # (return, length in env steps) of the episodes that ended
 
 
 class EnvPool:
-    """`count` copies of an environment, each episode with a seed of its own.
+    """`count` copies of an environment. make: a function that makes one.
 
-    An environment's state is the seed of its episode and the actions since: replaying them rebuilds it, whatever
-    it is made of. make: a function that makes one environment.
+    vectorization: "vector_entry_point", the environment's own; "sync", one after the other in this process, each
+    episode with a seed of its own; "async", each in a process of its own, which pays for environments that take
+    milliseconds; "auto", the first for more than one, if it has one that can be resumed exactly, else the second.
+    frame_stack: the latest observations that make one.
 
-    Raises UserError for actions that are not Discrete and observations that are not a Box.
+    Observations are float32, pictures of bytes stay so. What is not a Box is flattened; "action_mask", in `info` or
+    of a Dict observation, says which actions are allowed.
+
+    Raises UserError for actions that are not Discrete, and for an environment that does not follow gymnasium's API.
     """
 
     registered: dict[str, Any] | None = None  # name and settings, where the registry made it
 
-    def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]], *, count: PositiveInt = 1) -> None:
-        self.make, self.count = make, count
-        self.envs = [make_env(make) for _ in range(count)]
-        self.actions, self.observation_shape = check_spaces(self.envs[0])
-        self.name = self.envs[0].spec.id if self.envs[0].spec else type(self.envs[0].unwrapped).__name__
-        self._seed = 0
+    def __init__(
+        self,
+        make: Callable[[], Env],
+        *,
+        count: PositiveInt = 1,
+        vectorization: Vectorization = "auto",
+        frame_stack: PositiveInt = 1,
+    ) -> None:
+        self.count, self.frame_stack = count, frame_stack
+        self.make = partial(make_env, make, frame_stack)
+        first = self.make()
+        self.name = first.spec.id if first.spec else type(first.unwrapped).__name__
+        dtype, self.has_action_masks = check_conduct(first, self.name)
+        self._describe(first.action_space, first.observation_space, dtype)
+        self._vector = self._vectorise(make, vectorization, first)
+
+    def _describe(self, actions: Any, observations: Any, dtype: np.dtype[Any]) -> None:
+        self.actions, self.observation_shape = int(actions.n), tuple(observations.shape)
+        self.observation_dtype = dtype
         self.restarted: list[int] = []
 
+    def _vectorise(self, make: Callable[[], Env], vectorization: Vectorization, first: Env) -> Vector:
+        dtype = np.dtype(self.observation_dtype)
+        if vectorization == "async":
+            return SeededVector(gymnasium.vector.AsyncVectorEnv([self.make] * self.count), dtype)
+        asked = vectorization == "vector_entry_point"
+        if asked or (vectorization == "auto" and self.count > 1):
+            own = own_vector(make, self.count) if self.frame_stack == 1 and not self.has_action_masks else None
+            if own is not None and own.single_observation_space == first.observation_space:
+                vector = SnapshotVector(own, dtype)
+                if vector.repeats() or asked:
+                    return vector
+            if asked:
+                raise UserError(
+                    f"vectorization: {self.name!r} has no vector entry point with these settings; take 'sync'"
+                )
+        return Copies(self.make, self.count, dtype, first)
+
     def begin(self, seed: int) -> None:
-        """Start an episode in every environment; `seed` and the episode's number decide each one's course."""
-        self._seed = seed
-        self._episodes = [0] * self.count
-        self._actions: list[list[int]] = [[] for _ in range(self.count)]
-        self._returns = [0.0] * self.count
-        self._warn_unless_repeating()
-        self._returns = [0.0] * self.count
-        self.observation = np.stack([self._reset(index) for index in range(self.count)])
+        """Start an episode in every environment; `seed` decides the course of all."""
+        if not self._vector.repeats():
+            warnings.warn(self._not_repeating(), stacklevel=2)
+        begun = self._vector.begin(seed)
+        self.observation, self.action_mask = begun.observation, begun.action_mask
+        self._ended = np.zeros(self.count, bool)
+        self._returns, self._lengths = np.zeros(self.count), np.zeros(self.count, np.int64)
 
     def step(self, actions: NDArray[np.int64]) -> Step:
         """Act (E,) in every environment. Raises UserError for a reward or observation that is not finite."""
-        before, after = self.observation, np.empty_like(self.observation)
-        reward = np.empty(self.count, np.float32)
-        terminated, truncated = np.zeros(self.count, bool), np.zeros(self.count, bool)
+        acted, before, mask = ~self._ended, self.observation, self.action_mask
+        after, reward, terminated, truncated, next_mask = self._vector.step(actions, self._ended)
+        self._returns += reward
+        self._lengths += acted
+        ended = terminated | truncated
         finished = []
-        for index, (env, action) in enumerate(zip(self.envs, actions.tolist(), strict=True)):
-            after[index], value, terminated[index], truncated[index], _ = env.step(action)
-            reward[index] = value
-            self._actions[index].append(action)
-            self._returns[index] += float(value)
-        following = after
-        if terminated.any() or truncated.any():
-            following = after.copy()
-            for index in np.flatnonzero(terminated | truncated).tolist():
-                finished.append((self._returns[index], len(self._actions[index])))
-                self._episodes[index] += 1
-                self._actions[index], self._returns[index] = [], 0.0
-                following[index] = self._reset(index)
-        self.observation = following
-        if not (np.isfinite(reward).all() and np.isfinite(after).all()):
-            index = int(np.flatnonzero(~np.isfinite(reward) | ~np.isfinite(after.reshape(self.count, -1)).all(1))[0])
-            raise UserError(
-                f"environment {self.name!r} (copy {index}, episode {self._episodes[index]}, step "
-                f"{len(self._actions[index])}) gave a reward or observation that is not finite; mend the environment"
-            )
-        return Step(before, actions, reward, after, terminated, truncated, finished)
+        if ended.any():
+            for index in np.flatnonzero(ended).tolist():
+                finished.append((float(self._returns[index]), int(self._lengths[index])))
+            self._returns[ended] = 0.0
+            self._lengths[ended] = 0
+        self.observation, self.action_mask, self._ended = after, next_mask, ended
+        sums = float(reward.sum()) + (float(after.sum()) if after.dtype == np.float32 else 0.0)
+        if not math.isfinite(sums):
+            self._check_finite(reward, after)
+        return Step(before, actions, reward, after, terminated, truncated, acted, mask, next_mask, finished)
 
-    def _reset(self, index: int) -> NDArray[np.float32]:
-        seed = derive_seed(self._seed, "episode", index, self._episodes[index]) % 2**31
-        observation, _ = self.envs[index].reset(seed=seed)
-        return np.asarray(observation, np.float32)
+    def _check_finite(self, reward: NDArray[np.float32], after: Array) -> None:
+        finite = np.isfinite(reward) & np.isfinite(after.reshape(self.count, -1)).all(1)
+        if not finite.all():
+            index = int(np.flatnonzero(~finite)[0])
+            raise UserError(
+                f"environment {self.name!r} (copy {index}, step {self._lengths[index]} of its episode) gave a reward "
+                "or observation that is not finite; mend the environment"
+            )
+
+    def run_episodes(
+        self, policy: Policy, seeds: Sequence[int], at_once: int | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """One episode for each of `seeds`, in other environments: returns (episodes,), and lengths in env steps."""
+        return run_episodes(self.make, policy, seeds, self.observation_dtype, at_once=at_once)
 
     def state_dict(self) -> dict[str, Any]:
-        """Seed, episodes, and actions since their beginning."""
+        """What rebuilds the environments, and where their episodes stand."""
         return {
-            "seed": self._seed,
-            "episodes": self._episodes,
-            "actions": [torch.tensor(one, dtype=torch.int64) for one in self._actions],
+            "vector": self._vector.state_dict(),
             "observation": torch.from_numpy(self.observation.copy()),
+            "action_mask": None if self.action_mask is None else torch.from_numpy(self.action_mask.copy()),
+            "ended": torch.from_numpy(self._ended.copy()),
+            "returns": self._returns.tolist(),
+            "lengths": self._lengths.tolist(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Replay what `state_dict` gave. Where an environment comes out otherwise, warn, and begin an episode.
+        """Rebuild what `state_dict` gave. Where an environment comes out otherwise, warn, and begin an episode.
 
         `restarted` lists those afterwards: what they did before leads nowhere.
         """
+        self.observation, self._ended = state["observation"].numpy().copy(), state["ended"].numpy().copy()
+        self.action_mask = None if state["action_mask"] is None else state["action_mask"].numpy().copy()
+        self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"], np.int64)
         self.restarted = []
-        self._seed, self._episodes = state["seed"], list(state["episodes"])
-        self._actions = [one.tolist() for one in state["actions"]]
-        self._returns = [0.0] * self.count
-        self.observation = state["observation"].numpy().copy()
-        for index, actions in enumerate(self._actions):
-            observation = self._replay(index, actions)
-            if not np.array_equal(observation, self.observation[index]):
+        rebuilt = self._vector.load_state_dict(state["vector"])
+        for index in range(len(rebuilt)):
+            if not np.array_equal(rebuilt[index], self.observation[index]):
                 warnings.warn(f"{self._not_repeating()}; copy {index} begins a new episode", stacklevel=2)
                 self.restarted.append(index)
-                self._episodes[index] += 1
-                self._actions[index], self._returns[index] = [], 0.0
-                self.observation[index] = self._reset(index)
+                self.observation[index] = self._vector.restart(index)
+                self._returns[index], self._lengths[index], self._ended[index] = 0.0, 0, False
 
-    def _replay(self, index: int, actions: list[int]) -> NDArray[np.float32]:
-        """The observation after `actions` in the present episode of an environment."""
-        observation = self._reset(index)
-        self._returns[index] = 0.0
-        for action in actions:
-            raw, reward, *_ = self.envs[index].step(action)
-            observation = np.asarray(raw, np.float32)
-            self._returns[index] += float(reward)
-        return observation
-
-    def _warn_unless_repeating(self) -> None:
-        """Say at the start that an environment can't be resumed exactly."""
-        if not np.array_equal(self._replay(0, [0]), self._replay(0, [0])):
-            warnings.warn(self._not_repeating(), stacklevel=3)
+    def close(self) -> None:
+        """End what runs beside this process."""
+        self._vector.close()
 
     def _not_repeating(self) -> str:
         return (
@@ -146,23 +180,17 @@ class EnvPool:
         )
 
 
-def make_env(make: Callable[[], gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:
-    """One environment. Raises UserError where a package that it needs is missing."""
+def own_vector(make: Callable[[], Env], count: int) -> gymnasium.vector.VectorEnv[Any, Any, Any] | None:
+    """The vector entry point of the environment that `make` makes with gymnasium.make; None if there is none.
+
+    One that does not know the settings is none either, nor is one that resets otherwise than by the next step.
+    """
+    if not isinstance(make, partial) or make.func is not gymnasium.make:
+        return None
+    settings = {name: value for name, value in make.keywords.items() if name != "disable_env_checker"}
     try:
-        return make()
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise UserError(f"the environment needs a package that is not installed: {error}") from None
-    except (gymnasium.error.Error, TypeError, ImportError) as error:
-        raise UserError(f"the environment can't be made: {error}") from None
-
-
-def check_spaces(env: gymnasium.Env[Any, Any]) -> tuple[int, tuple[int, ...]]:
-    """(number of actions, shape of an observation). Raises UserError for what DQN can't act in."""
-    actions, observations = env.action_space, env.observation_space
-    if not isinstance(actions, gymnasium.spaces.Discrete):
-        raise UserError(f"the actions are {actions}; DQN chooses among Discrete ones, so it can't act here")
-    if actions.start != 0:
-        raise UserError(f"the actions are numbered from {actions.start}; wrap the environment to number them from 0")
-    if not isinstance(observations, gymnasium.spaces.Box):
-        raise UserError(f"the observations are {observations}; wrap the environment so that they are a Box")
-    return int(actions.n), observations.shape
+        env = gymnasium.make_vec(make.args[0], count, "vector_entry_point", **settings)
+    except (gymnasium.error.Error, TypeError, ImportError):
+        return None
+    is_next = env.metadata.get("autoreset_mode") == gymnasium.vector.AutoresetMode.NEXT_STEP
+    return env if is_next else None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from aibig.envs.episodes import run_episodes
+from aibig.envs.wrappers import MASK
 from aibig.errors import UserError
 from aibig.inference.model_folder import inference_device
 from aibig.inference.modes import evaluating
@@ -57,9 +57,8 @@ class Player:
         pool = environments.create(self.env["name"], **settings)
         try:
             with evaluating(self.model):
-                return run_episodes(
-                    pool.make,
-                    lambda seen: greedy_actions(self.model, seen, self.device),
+                return pool.run_episodes(
+                    lambda seen, mask: greedy_actions(self.model, seen, self.device, mask),
                     range(seed, seed + episodes),
                     at_once=1 if render else None,
                 )
@@ -73,16 +72,17 @@ class Player:
         """
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would greet on standard output
         pool = environments.create(self.env["name"], **{**self.env["settings"], "count": 1, "render_mode": "rgb_array"})
-        env, film, every = pool.envs[0], Film(), 1
+        env, film, every = pool.make(), Film(), 1
         try:
-            observation, _ = env.reset(seed=seed)
+            observation, info = env.reset(seed=seed)
             film.frames.append(draw(env))
             ended = False
             with evaluating(self.model):
                 while not ended:
-                    seen = np.asarray(observation, np.float32)[None]
-                    action = int(greedy_actions(self.model, seen, self.device)[0])
-                    observation, reward, terminated, truncated, _ = env.step(action)
+                    seen = np.asarray(observation, pool.observation_dtype)[None]
+                    mask = np.asarray(info[MASK], bool)[None] if MASK in info else None
+                    action = int(greedy_actions(self.model, seen, self.device, mask)[0])
+                    observation, reward, terminated, truncated, info = env.step(action)
                     film.total, film.length = film.total + float(reward), film.length + 1
                     ended = terminated or truncated
                     if film.length % every == 0 or ended:

@@ -69,7 +69,7 @@ class Task(ABC):
     replicated, sharded and compiled in place.
     """
 
-    counts: ClassVar[tuple[str, ...]] = ()  # what its batches count: samples, tokens, env_steps
+    counts: tuple[str, ...] = ()  # what its batches count: samples, tokens, env_steps
     headline: ClassVar[str] = "loss"  # the metric of `evaluate` that selects the best model
     lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss"})  # the metrics of which less is better
 

@@ -42,7 +42,7 @@ class LanguageModelling(Task):
     Raises UserError for penalties that the model hands out no outputs for.
     """
 
-    counts: ClassVar[tuple[str, ...]] = ("tokens",)
+    counts: tuple[str, ...] = ("tokens",)
     headline: ClassVar[str] = "loss"
     lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
 

@@ -26,7 +26,7 @@ class MaskedLanguageModelling(Task):
     Raises UserError for data that are read as a stream, and for a model whose forward takes no `places`.
     """
 
-    counts: ClassVar[tuple[str, ...]] = ("tokens",)
+    counts: tuple[str, ...] = ("tokens",)
     lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
 
     def __init__(self, model: nn.Module, data: TextData, context: Context) -> None:

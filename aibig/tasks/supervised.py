@@ -28,7 +28,7 @@ from aibig.tasks.base import Batch, Context, Loss, Task
 class Supervised(Task):
     """What classification and regression share: shuffled batches of samples, evaluation of a whole part."""
 
-    counts: ClassVar[tuple[str, ...]] = ("samples",)
+    counts: tuple[str, ...] = ("samples",)
     target_type: ClassVar[str]  # what numbers are, where data could be either: "classes" or "values"
     lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
 

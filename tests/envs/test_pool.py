@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 
+from aibig.envs.copies import Copies
 from aibig.envs.episodes import run_episodes
 from aibig.envs.pool import EnvPool
+from aibig.envs.vectors import SnapshotVector
 from aibig.errors import UserError
 from aibig.registry import environments
 
@@ -67,37 +70,215 @@ class Broken(Counting):
         return np.zeros(2), float("nan"), *rest
 
 
-def test_no_transition_crosses_an_episodes_end() -> None:
-    pool = EnvPool(Counting, count=2)
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_no_transition_crosses_an_episodes_end(vectorization: Any) -> None:
+    pool = EnvPool(Counting, count=2, vectorization=vectorization)
     with pytest.warns(UserWarning, match="can't be resumed exactly"):
         pool.begin(0)
-    first = pool.observation[:, 0].astype(int)  # trying whether it repeats took some
-    steps = [pool.step(np.zeros(2, np.int64)) for _ in range(9)]
+    first = pool.observation[:, 0].astype(int)  # trying what it is like took some
+    resets = 1 if vectorization == "sync" else 2  # a vector environment's own, then ours
+    steps = [pool.step(np.zeros(2, np.int64)) for _ in range(12)]
+    pool.close()
     for number, step in enumerate(steps):
-        count = number % 3
+        count = number % 4
         for copy in range(2):
-            episode = first[copy] + number // 3
+            episode = first[copy] + number // 4 * resets
             assert step.observation[copy].tolist() == [episode, count]
-            assert step.next_observation[copy].tolist() == [episode, count + 1]
+            if count == 3:  # the step after the end
+                assert not step.acted[copy] and step.next_observation[copy].tolist() == [episode + resets, 0]
+                assert step.reward[copy] == 0 and not step.terminated[copy] and not step.truncated[copy]
+                continue
+            assert step.acted[copy] and step.next_observation[copy].tolist() == [episode, count + 1]
             assert step.reward[copy] == count + 1
             assert step.terminated[copy] == (count == 2 and episode % 2 == 0)
             assert step.truncated[copy] == (count == 2 and episode % 2 == 1)
         assert step.finished == ([(6.0, 3)] * 2 if count == 2 else [])
 
 
-@pytest.mark.parametrize("make", [Random, lambda: gymnasium.make("CartPole-v1"), lambda: gymnasium.make("Acrobot-v1")])
-def test_a_pool_is_rebuilt_in_the_middle_of_an_episode(make: Callable[[], Any]) -> None:
-    pool, other = EnvPool(make, count=3), EnvPool(make, count=3)
+def cart_poles() -> gymnasium.Env[Any, Any]:
+    """Without what would let the pool find its vector entry point."""
+    return gymnasium.make("CartPole-v1")
+
+
+CART_POLE = partial(gymnasium.make, "CartPole-v1", disable_env_checker=True)
+POOLS: list[tuple[Any, str]] = [
+    (Random, "sync"),
+    (cart_poles, "sync"),
+    (lambda: gymnasium.make("Acrobot-v1"), "sync"),
+    (cart_poles, "async"),
+    (CART_POLE, "vector_entry_point"),
+]
+
+
+@pytest.mark.parametrize(("make", "vectorization"), POOLS)
+@pytest.mark.parametrize("stop", [40, 41, 42, 43])
+def test_a_pool_is_rebuilt_in_the_middle_of_an_episode(make: Callable[[], Any], vectorization: Any, stop: int) -> None:
+    pool, other = (EnvPool(make, count=3, vectorization=vectorization) for _ in range(2))
     pool.begin(5)
+    other.begin(6)
     generator = np.random.default_rng(0)
-    for _ in range(40):
+    for _ in range(stop):
         pool.step(generator.integers(pool.actions, size=3))
     other.load_state_dict(pool.state_dict())
+    assert other.restarted == []
     for _ in range(40):
         actions = generator.integers(pool.actions, size=3)
         ours, theirs = pool.step(actions), other.step(actions)
         assert np.array_equal(ours.next_observation, theirs.next_observation)
+        assert np.array_equal(ours.acted, theirs.acted)
         assert np.array_equal(ours.reward, theirs.reward) and ours.finished == theirs.finished
+    pool.close()
+    other.close()
+
+
+def test_a_vector_entry_point_gives_what_single_environments_give() -> None:
+    """Of CartPole, whose vector resets by itself: dynamics, ends by either reason, and the step after an end."""
+    pool = EnvPool(partial(CART_POLE, max_episode_steps=12), count=4)
+    assert isinstance(pool._vector, SnapshotVector)
+    pool.begin(0)
+    single, ends = gymnasium.make("CartPole-v1").unwrapped, []
+    single.reset(seed=0)
+    generator, length = np.random.default_rng(0), np.zeros(4)
+    for _ in range(100):
+        actions = generator.integers(2, size=4)
+        step = pool.step(actions)
+        for copy in range(4):
+            if not step.acted[copy]:
+                length[copy] = 0
+                assert np.abs(step.next_observation[copy]).max() <= 0.05 and step.reward[copy] == 0
+                continue
+            length[copy] += 1
+            single.state, single.steps_beyond_terminated = step.observation[copy].astype(np.float64), None
+            after, reward, terminated, *_ = single.step(int(actions[copy]))
+            np.testing.assert_allclose(after, step.next_observation[copy], rtol=1e-4, atol=1e-5)
+            assert reward == step.reward[copy] and step.truncated[copy] == (length[copy] == 12)
+            assert terminated == step.terminated[copy]
+        ends += [length for _, length in step.finished]
+    assert min(ends) < max(ends) == 12
+
+
+def test_which_vectorisation_is_taken() -> None:
+    assert isinstance(EnvPool(CART_POLE)._vector, Copies), "a single one is faster by itself"
+    assert isinstance(EnvPool(CART_POLE, count=2, vectorization="sync")._vector, Copies)
+    assert isinstance(EnvPool(cart_poles, count=2)._vector, Copies)
+    with pytest.raises(UserError, match="has no vector entry point"):
+        EnvPool(partial(gymnasium.make, "Acrobot-v1"), count=2, vectorization="vector_entry_point")
+
+
+class Masked(Counting):
+    """Allows one action, which the step tells: in a Dict observation."""
+
+    observation_space = gymnasium.spaces.Dict(  # type: ignore[assignment]
+        {"action_mask": gymnasium.spaces.MultiBinary(2), "seen": gymnasium.spaces.Box(-1, 9, (1,), np.float32)}
+    )
+
+    def seen(self) -> Any:
+        mask = np.array([self.count % 2 == 0, self.count % 2 == 1], np.int8)
+        return {"action_mask": mask, "seen": np.array([self.count], np.float32)}
+
+    def reset(self, **settings: Any) -> Any:
+        super().reset(**settings)
+        return self.seen(), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.seen()["action_mask"][action]
+        _, *rest = super().step(action)
+        return self.seen(), *rest
+
+
+class MaskedInInfo(Masked):
+    """The same, in `info`."""
+
+    observation_space = gymnasium.spaces.Box(-1, 9, (1,), np.float32)  # type: ignore[assignment]
+
+    def reset(self, **settings: Any) -> Any:
+        seen, _ = super().reset(**settings)
+        return seen["seen"], {"action_mask": seen["action_mask"]}
+
+    def step(self, action: Any) -> Any:
+        seen, reward, terminated, truncated, _ = super().step(action)
+        return seen["seen"], reward, terminated, truncated, {"action_mask": seen["action_mask"]}
+
+
+@pytest.mark.parametrize("make", [Masked, MaskedInInfo])
+def test_masks_stand_beside_the_observations_they_belong_to(make: Any) -> None:
+    pool = EnvPool(make, count=2)
+    assert pool.has_action_masks and pool.observation_shape == (1,)
+    pool.begin(0)
+    for _ in range(9):
+        step = pool.step(pool.observation[:, 0].astype(np.int64) % 2)
+        for observation, mask in ((step.observation, step.action_mask), (step.next_observation, step.next_action_mask)):
+            assert mask is not None and np.array_equal(mask.argmax(1), observation[:, 0] % 2)
+    returns, _ = pool.run_episodes(lambda seen, mask: mask.argmax(1), range(3))
+    assert returns.tolist() == [6.0] * 3
+
+
+class Places(Counting):
+    """Discrete and composed observations, which are flattened."""
+
+    observation_space = gymnasium.spaces.Dict(  # type: ignore[assignment]
+        {"room": gymnasium.spaces.Discrete(3), "clock": gymnasium.spaces.Box(0, 9, (2,), np.float32)}
+    )
+
+    def reset(self, **settings: Any) -> Any:
+        super().reset(**settings)
+        return {"room": self.count % 3, "clock": np.full(2, self.count, np.float32)}, {}
+
+    def step(self, action: Any) -> Any:
+        _, *rest = super().step(action)
+        return {"room": self.count % 3, "clock": np.full(2, self.count, np.float32)}, *rest
+
+
+class Screen(Counting):
+    """Pictures of bytes."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (4, 5), np.uint8)
+
+    def reset(self, **settings: Any) -> Any:
+        super().reset(**settings)
+        return np.full((4, 5), self.count, np.uint8), {}
+
+    def step(self, action: Any) -> Any:
+        _, *rest = super().step(action)
+        return np.full((4, 5), self.count, np.uint8), *rest
+
+
+def test_observations_are_flattened_or_stacked_and_bytes_stay_bytes() -> None:
+    pool = EnvPool(Places)
+    pool.begin(0)
+    assert pool.step(np.zeros(1, np.int64)).next_observation.tolist() == [[1, 1, 0, 1, 0]]
+    screen = EnvPool(Screen, frame_stack=3, count=2)
+    screen.begin(0)
+    assert screen.observation_shape == (3, 4, 5) and screen.observation_dtype == np.uint8
+    step = screen.step(np.zeros(2, np.int64))
+    assert step.next_observation.dtype == np.uint8 and step.next_observation[1, :, 0, 0].tolist() == [0, 0, 1]
+
+
+class TakesFour(Counting):
+    """An old API's step."""
+
+    def step(self, action: Any) -> Any:
+        return super().step(action)[:4]
+
+
+class Misshapen(Counting):
+    """Observations of another shape than its space says."""
+
+    def reset(self, **settings: Any) -> Any:
+        return np.zeros(3), {}
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (TakesFour, "'TakesFour': step gives tuple; gymnasium's API wants .observation, reward, terminated"),
+        (Misshapen, r"'Misshapen': reset gives an observation of shape \(3,\), its space says \(2,\)"),
+        (dict, "the environment is a dict, not a gymnasium.Env"),
+    ],
+)
+def test_what_does_not_follow_the_api_is_named(make: Any, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        EnvPool(make)
 
 
 def test_an_environment_that_does_not_repeat_is_named() -> None:
@@ -109,21 +290,19 @@ def test_an_environment_that_does_not_repeat_is_named() -> None:
     with pytest.warns(UserWarning, match=complaint + ".*begins a new episode"):
         other.load_state_dict(pool.state_dict())
     assert other.restarted == [0]
-    assert other.state_dict()["episodes"] == [1] and other.state_dict()["actions"][0].tolist() == []
+    assert other.state_dict()["vector"]["episodes"] == [1] and other.state_dict()["vector"]["actions"][0].tolist() == []
 
 
 def test_a_reward_that_is_no_number_is_named() -> None:
     pool = EnvPool(Broken)
     pool.begin(0)
-    with pytest.raises(UserError, match=r"'Broken' \(copy 0, episode 0, step 1\)"):
+    with pytest.raises(UserError, match=r"'Broken' \(copy 0, step 1 of its episode\)"):
         pool.step(np.zeros(1, np.int64))
 
 
 def test_what_dqn_cannot_act_in_is_refused() -> None:
     with pytest.raises(UserError, match="DQN chooses among Discrete ones"):
         environments.create("Pendulum-v1")
-    with pytest.raises(UserError, match="wrap the environment so that they are a Box"):
-        environments.create("Taxi-v4" if "Taxi-v4" in gymnasium.registry else "Taxi-v3")
     with pytest.raises(UserError, match=r"did you mean .*'CartPole-v1'"):
         environments.create("CartPol-v1")
 
@@ -138,7 +317,7 @@ def test_an_environments_own_settings_are_checked() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])
 def test_each_seed_gives_one_episode_however_many_run_at_once(at_once: int) -> None:
-    def policy(observations: np.ndarray) -> np.ndarray:
+    def policy(observations: np.ndarray, mask: Any) -> np.ndarray:
         return (observations[:, 2] > 0).astype(np.int64)
 
     make = lambda: gymnasium.make("CartPole-v1")  # noqa: E731

@@ -4,48 +4,238 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import aibig
-from aibig.data.replay import Transitions
+from aibig.data.replay import Replay
+from aibig.data.transitions import Layout, Transitions
+from aibig.errors import UserError
 from aibig.registry import environments
 from aibig.tasks.base import Batch, Context
-from aibig.tasks.q_learning import QLearning
+from aibig.tasks.q_learning import Drawn, QLearning
 
 
-def make_task(**settings: Any) -> QLearning:
-    from aibig.data.replay import Replay
-
+def make_task(model: dict[str, Any] | None = None, **settings: Any) -> QLearning:
     torch.manual_seed(0)
     pool = environments.create("CartPole-v1", count=2)
-    model = aibig.create_model("dqn", in_features=4, actions=2)
-    task = QLearning(model, pool, Replay((4,), batch_size=8, capacity=100), Context(), **settings)
-    for parameter in task.follower.parameters():  # a follower that has fallen behind
+    network = aibig.create_model("dqn", in_features=4, actions=2, **(model or {}))
+    drawing = {name: settings[name] for name in ("n_step", "priority_exponent") if name in settings}
+    replay = Replay(Layout((4,), 2, 2, **drawing), batch_size=8, capacity=200)
+    task = QLearning(network, pool, replay, Context(), **settings)
+    for parameter in task.follower.parameters() if task.followers else ():  # which has fallen behind
         parameter.data += 0.3 * torch.randn_like(parameter)
     return task
 
 
-@pytest.mark.parametrize("double", [True, False])
-def test_loss_is_huber_of_reward_plus_discounted_value_of_the_follower(double: bool) -> None:
-    task = make_task(double=double)
-    count = 32
+def random_transitions(count: int, masked: bool = False) -> Transitions:
+    """Of 4 numbers and 2 actions; some end an episode for good."""
     discount = 0.9 * (torch.rand(count) < 0.7)
-    drawn = Transitions(
-        torch.randn(count, 4), torch.randint(2, (count,)), 3 * torch.randn(count), torch.randn(count, 4), discount
+    masks = [torch.ones(count, 2, dtype=torch.bool) for _ in range(2)]
+    if masked:
+        for mask in masks:
+            mask[torch.arange(count), torch.randint(2, (count,))] = torch.rand(count) < 0.5
+    action = masks[0].float().multinomial(1).squeeze(1)
+    observations = torch.randn(2, count, 4)
+    places = torch.arange(count)
+    return Transitions(
+        observations[0], action, 3 * torch.randn(count), observations[1], discount, *masks, torch.rand(count), places
     )
-    total = 0.0
-    for row in range(count):
+
+
+def huber(error: float) -> float:
+    return 0.5 * error**2 if abs(error) < 1 else abs(error) - 0.5
+
+
+def as_loss(task: QLearning, transitions: Transitions, **fractions: Any) -> Any:
+    batch = Batch(Drawn(transitions, fractions.get("now"), fractions.get("then")), len(transitions.action), {})
+    return task.loss(batch)
+
+
+def best_of(values: list[float], mask: torch.Tensor) -> int:
+    return max((value, action) for action, value in enumerate(values) if mask[action])[1]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("double", [True, False])
+def test_loss_is_huber_of_reward_plus_discounted_value_of_the_follower(double: bool, masked: bool) -> None:
+    task = make_task(double=double)
+    drawn = random_transitions(32, masked)
+    total, errors = 0.0, []
+    for row in range(32):
         after = drawn.next_observation[row : row + 1]
         ours, theirs = task.model(after)[0].tolist(), task.follower(after)[0].tolist()
-        following = theirs[ours.index(max(ours))] if double else max(theirs)
-        target = float(drawn.reward[row]) + float(discount[row]) * following
-        error = abs(task.model(drawn.observation[row : row + 1])[0, drawn.action[row]].item() - target)
-        total += 0.5 * error**2 if error < 1 else error - 0.5
-    found = task.loss(Batch(drawn, count, {}))
-    assert found.value.item() == pytest.approx(total / count, rel=1e-5)
+        following = theirs[best_of(ours if double else theirs, drawn.next_action_mask[row])]
+        target = float(drawn.reward[row]) + float(drawn.discount[row]) * following
+        errors.append(task.model(drawn.observation[row : row + 1])[0, drawn.action[row]].item() - target)
+        total += float(drawn.weight[row]) * huber(errors[-1])
+    found = as_loss(task, drawn)
+    assert found.value.item() == pytest.approx(total / 32, rel=1e-5)
+    assert found.metrics["td_error"].item() == pytest.approx(sum(map(abs, errors)) / 32, rel=1e-5)
     found.value.backward()
     assert all(parameter.grad is None for parameter in task.follower.parameters())
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_categorical_loss_is_cross_entropy_with_the_shifted_and_projected_atoms(double: bool) -> None:
+    task = make_task({"distribution": "categorical", "value_min": -4.0, "value_max": 4.0, "atoms": 11}, double=double)
+    drawn = random_transitions(32, masked=True)
+    support = [-4 + 0.8 * number for number in range(11)]
+    total = 0.0
+    for row in range(32):
+        after = drawn.next_observation[row : row + 1]
+        ours, theirs = (model(after)[0].double().softmax(-1).tolist() for model in (task.model, task.follower))
+        means = [sum(p * z for p, z in zip(one, support, strict=True)) for one in (ours if double else theirs)]
+        target = [0.0] * 11
+        for probability, atom in zip(theirs[best_of(means, drawn.next_action_mask[row])], support, strict=True):
+            shifted = min(4.0, max(-4.0, float(drawn.reward[row]) + float(drawn.discount[row]) * atom))
+            for number, other in enumerate(support):  # a triangle around each atom
+                target[number] += probability * max(0.0, 1 - abs(shifted - other) / 0.8)
+        assert sum(target) == pytest.approx(1.0)
+        logs = task.model(drawn.observation[row : row + 1])[0, drawn.action[row]].double().log_softmax(-1).tolist()
+        total -= float(drawn.weight[row]) * sum(t * log for t, log in zip(target, logs, strict=True))
+    assert as_loss(task, drawn).value.item() == pytest.approx(total / 32, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["quantiles", "implicit_quantiles"])
+def test_quantile_losses_compare_each_with_each(kind: str) -> None:
+    implicit = kind == "implicit_quantiles"
+    sizes = {"samples": 5, "target_samples": 3} if implicit else {"quantiles": 5}
+    task = make_task({"distribution": kind, **sizes}, double=True)
+    drawn = random_transitions(16, masked=True)
+    now, then = (torch.rand(16, 5), torch.rand(16, 3)) if implicit else (None, None)
+    total = 0.0
+    for row in range(16):
+        one = slice(row, row + 1)
+        given = [() if part is None else (part[one],) for part in (now, then)]
+        means = task.model(drawn.next_observation[one], *given[0])[0].mean(-1).tolist()
+        best = best_of(means, drawn.next_action_mask[row])
+        following = task.follower(drawn.next_observation[one], *given[1])[0, best].tolist()
+        targets = [float(drawn.reward[row]) + float(drawn.discount[row]) * value for value in following]
+        values = task.model(drawn.observation[one], *given[0])[0, drawn.action[row]].tolist()
+        fractions = [(number + 0.5) / 5 for number in range(5)] if now is None else now[row].tolist()
+        for fraction, value in zip(fractions, values, strict=True):
+            for target in targets:
+                error = target - value
+                weight = float(drawn.weight[row]) * abs(fraction - (error < 0)) / len(targets)
+                total += weight * huber(error)
+    found = as_loss(task, drawn, now=now, then=then)
+    assert found.value.item() == pytest.approx(total / 16, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", [None, "quantiles"])
+def test_munchausen_adds_the_log_policy_and_takes_the_policys_mean(kind: str | None) -> None:
+    import math
+
+    task = make_task({"distribution": kind, "quantiles": 3 if kind else None}, munchausen=0.9, entropy_temperature=0.2)
+    drawn = random_transitions(16, masked=True)
+
+    def policy(observation: torch.Tensor, mask: torch.Tensor) -> tuple[list[float], list[list[float]]]:
+        """The logarithms of the probabilities, -inf where masked, and the values or quantiles."""
+        output = task.follower(observation)[0].double()
+        values = output if kind is None else output.mean(-1)
+        scores = [float(value) / 0.2 if mask[action] else -math.inf for action, value in enumerate(values)]
+        log_total = math.log(sum(math.exp(score) for score in scores))
+        return [score - log_total for score in scores], output.reshape(2, -1).tolist()
+
+    total = 0.0
+    for row in range(16):
+        one, action = slice(row, row + 1), int(drawn.action[row])
+        logs, _ = policy(drawn.observation[one], drawn.action_mask[row])
+        reward = float(drawn.reward[row]) + 0.9 * max(-1.0, 0.2 * logs[action])
+        logs, outputs = policy(drawn.next_observation[one], drawn.next_action_mask[row])
+        targets = []
+        for number in range(len(outputs[0])):
+            soft = sum(
+                math.exp(log) * (out[number] - 0.2 * log)
+                for log, out in zip(logs, outputs, strict=True)
+                if log > -math.inf
+            )
+            targets.append(reward + float(drawn.discount[row]) * soft)
+        values = task.model(drawn.observation[one])[0, action].reshape(-1).tolist()
+        for number, value in enumerate(values):
+            for target in targets:
+                share = 1.0 if kind is None else abs((number + 0.5) / 3 - (target < value)) / 3
+                total += float(drawn.weight[row]) * share * huber(target - value)
+    assert as_loss(task, drawn).value.item() == pytest.approx(total / 16, rel=1e-4)
+
+
+def test_new_errors_become_priorities() -> None:
+    task = make_task(priority_exponent=0.5, learning_starts=20)
+    batch = task.next_batch()
+    loss = task.loss(batch)
+    task.after_loss(loss.carry)
+    priorities, drawn = task.replay._priorities, batch.data.transitions
+    with torch.no_grad():
+        errors = (task.model(drawn.observation).gather(1, drawn.action[:, None])[:, 0] - task._target(batch.data)).abs()
+    for place, error in zip(drawn.places.tolist(), errors.tolist(), strict=True):
+        assert priorities._leaves[place] == pytest.approx((error + 1e-6) ** 0.5, rel=1e-4)
+    assert task.importance() == 0.4
+    task.importance_env_steps, task.env_steps = 100, 50
+    assert task.importance() == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"munchausen": 0.9, "double": True}, "double: munchausen"),
+        ({"munchausen": 0.9, "n_step": 3}, "n_step"),
+        ({"munchausen": 0.9, "follower_every": None}, "set follower_every"),
+        ({"follower_every": None, "follower_fraction": 0.5}, "no follower to move"),
+        ({"follower_fraction": 1.5}, "at most 1"),
+        ({"epsilon_schedule": "exponential", "epsilon_end": 0.0}, "never reaches 0"),
+    ],
+)
+def test_settings_that_cannot_hold_together_are_refused(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        make_task(**settings)
+
+
+def test_rewards_are_scaled_then_clipped_in_the_replay_and_not_in_the_return() -> None:
+    task = make_task(reward_scale=0.5, reward_clip=0.3, learning_starts=60)
+    task.next_batch()
+    drawn = task.replay.sample(50, torch.Generator())
+    assert torch.all(drawn.reward == 0.3) and min(task.latest_returns) >= 8
+
+
+def test_noise_explores_and_is_off_when_greedy() -> None:
+    task = make_task({"noisy": True, "hidden": [16, 16]}, epsilon_start=0.0, epsilon_end=0.0, learning_starts=0)
+    seen = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+    outputs = []
+    for _ in range(2):
+        task.next_batch()
+        outputs.append(task.model(torch.from_numpy(seen)))
+    assert not torch.equal(*outputs), "new noise for each update"
+    assert task.evaluate("validation") == task.evaluate("validation"), "without noise"
+    assert not torch.equal(task.model(torch.from_numpy(seen)), task.follower(torch.from_numpy(seen)))
+
+
+def test_running_norms_see_what_the_agent_sees_and_the_follower_alike() -> None:
+    task = make_task({"normalise": True}, learning_starts=200)
+    task.next_batch()
+    rows = task.replay._rows[: len(task.replay), :4]
+    for model in (task.model, task.follower):
+        assert int(model.norm.count) == len(task.replay) > 180
+        np.testing.assert_allclose(model.norm.mean.numpy(), rows.mean(0, dtype=np.float64), atol=1e-6)
+        np.testing.assert_allclose(model.norm.variance.numpy(), rows.var(0, dtype=np.float64), rtol=1e-4)
+
+
+def test_without_a_follower_the_model_values_its_own_next_state() -> None:
+    task = make_task(follower_every=None)
+    assert task.followers == {} and task.follower is task.model
+    drawn = random_transitions(8)._replace(weight=None)
+    value = task.model(drawn.observation).gather(1, drawn.action[:, None])[:, 0]
+    target = drawn.reward + drawn.discount * task.model(drawn.next_observation).amax(1)
+    assert as_loss(task, drawn).metrics["td_error"].item() == pytest.approx((value - target).abs().mean().item())
+    task.after_update(200)
+
+
+def test_a_soft_follower_moves_by_a_fraction() -> None:
+    task = make_task(follower_every=1, follower_fraction=0.25)
+    before = task.follower.head.weight.clone()
+    task.after_update(1)
+    torch.testing.assert_close(task.follower.head.weight, before + 0.25 * (task.model.head.weight - before))
 
 
 def test_the_follower_follows_only_when_due() -> None:
@@ -63,7 +253,7 @@ def test_env_steps_keep_pace_with_updates_and_exploration_falls() -> None:
     assert task.epsilon() == 1.0
     counts = [task.next_batch().counts["env_steps"] for _ in range(30)]
     assert counts == [20] + [4] * 29
-    assert task.epsilon() == pytest.approx(0.1) and len(task.replay) == 100
+    assert task.epsilon() == pytest.approx(0.1) and 120 < len(task.replay) < 136
 
 
 def test_an_update_acts_once_however_many_micro_batches_it_has() -> None:

@@ -1,0 +1,202 @@
+"""The latest steps of an agent that sees pictures, each picture kept once. Knows no environment and no model.
+
+B transitions a batch, E environments, S frames of a stack, H and W their height and width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aibig.data.priorities import Priorities, importance_weights
+from aibig.data.transitions import Array, Layout, Transitions, filled
+from aibig.errors import UserError
+from aibig.settings import PositiveInt
+
+Places = NDArray[np.int64]  # flat: slot * E + environment
+
+
+class FrameReplay:
+    """A ring of slots, one for each time, in which every environment has its newest frame, action and reward.
+
+    What an episode ends with has a slot too, since an environment is reset only by the step after; so stacks, next
+    observations and the rewards of n steps are found by index when a transition is drawn. Of an episode's first
+    observation the whole stack is kept, however the environment filled it.
+
+    capacity: steps kept over all environments; they take capacity * (bytes of a frame + 12), 7.1 GB for a million of
+    84 x 84, and some more for first observations. batch_size: transitions of a micro-batch over all ranks.
+
+    Raises UserError for observations that are no bytes, and a capacity that is too small for one step.
+    """
+
+    is_fixed = False
+
+    def __init__(self, layout: Layout, *, batch_size: PositiveInt = 32, capacity: PositiveInt = 100_000) -> None:
+        if layout.observation_dtype != torch.uint8:
+            raise UserError("frame_replay keeps pictures of bytes; take 'replay' for other observations")
+        self.batch_size, self.capacity, self._layout = batch_size, capacity, layout
+        self._stack, self._steps, self._envs = layout.frame_stack, layout.n_step, layout.environments
+        self._slots = capacity // self._envs
+        if self._slots < self._stack + self._steps + 1:
+            least = (self._stack + self._steps + 1) * self._envs
+            raise UserError(f"capacity {capacity:,} is too small for {self._envs} environments; set {least:,} or more")
+        shape = layout.observation_shape[1:] if self._stack > 1 else layout.observation_shape
+        cells = (self._slots * self._envs,)
+        self._frames = np.zeros(cells + shape, np.uint8)
+        self._action, self._reward = np.zeros(cells, np.int32), np.zeros(cells, np.float32)
+        self._terminated, self._ended, self._acted = (np.zeros(cells, bool) for _ in range(3))
+        self._age = np.zeros(cells, np.uint8)  # steps since the episode began, up to 255
+        self._masks = np.zeros((*cells, layout.actions), bool) if layout.action_masks else None
+        self._firsts: dict[int, Array] = {}  # place -> the older frames (S - 1, ...) of an episode's first observation
+        self._begins = np.ones(self._envs, bool)  # whose next slot is an episode's first
+        self._added = 0  # slots
+        self._priorities = Priorities(len(self._action), layout.priority_exponent) if layout.priority_exponent else None
+
+    def __len__(self) -> int:
+        """Steps that can be drawn, those by which an environment was reset among them."""
+        return max(0, self._newest() - self._oldest() + 1) * self._envs
+
+    def _newest(self) -> int:
+        """The last slot, counted from the first ever, whose n steps and what they led to are all there."""
+        return self._added - 1 - self._steps
+
+    def _oldest(self) -> int:
+        """The first slot of which the whole stack is there."""
+        return max(0, self._added - self._slots + self._stack - 1) if self._added > self._slots else 0
+
+    def _places(self, slot: int) -> Places:
+        """Those of all environments."""
+        return slot % self._slots * self._envs + np.arange(self._envs)
+
+    def add(
+        self,
+        observation: Array,
+        action: Array,
+        reward: Array,
+        next_observation: Array,
+        terminated: Array,
+        truncated: Array,
+        acted: Array,
+        action_mask: Array | None = None,
+        next_action_mask: Array | None = None,
+    ) -> None:
+        """Keep a step of E environments in the oldest's place; `next_observation` is what comes in the next step."""
+        places = self._places(self._added)
+        for place in places.tolist() if self._firsts else ():
+            self._firsts.pop(place, None)
+        older = self._places(self._added - 1)
+        self._frames[places] = observation[:, -1] if self._stack > 1 else observation
+        self._action[places], self._reward[places] = action, reward
+        self._terminated[places], self._ended[places], self._acted[places] = terminated, terminated | truncated, acted
+        self._age[places] = np.where(self._begins, 0, np.minimum(self._age[older], 254) + 1)
+        if self._masks is not None:
+            self._masks[places] = action_mask
+        if self._stack > 1:
+            for env in np.flatnonzero(self._begins).tolist():
+                self._firsts[int(places[env])] = observation[env, :-1].copy()
+        self._begins = ~acted  # the reset's result comes next
+        self._added += 1
+        if self._priorities is not None:
+            self._priorities.remove(places)
+            for slot in range(max(0, self._added - self._slots), self._oldest()):  # their stacks have lost frames
+                self._priorities.remove(self._places(slot))
+            if self._newest() >= self._oldest():
+                ready = self._places(self._newest())
+                self._priorities.add(ready[self._acted[ready]])
+
+    def sample(self, count: int, generator: torch.Generator, importance_exponent: float = 1.0) -> Transitions:
+        """`count` transitions, drawn with replacement."""
+        weight = None
+        if self._priorities is None:
+            places = self._draw(count, generator)
+        else:
+            places, probabilities = self._priorities.draw(count, generator)
+            weight = importance_weights(probabilities, len(self), importance_exponent)
+        cells = len(self._action)
+        ahead = (places[:, None] + np.arange(self._steps) * self._envs) % cells  # (B, n)
+        ended = self._ended[ahead]
+        reached = np.concatenate([np.ones((count, 1), bool), ~np.logical_or.accumulate(ended[:, :-1], 1)], 1)
+        discounts = self._layout.discount ** np.arange(self._steps + 1)
+        reward = (self._reward[ahead] * discounts[:-1] * reached).sum(1, dtype=np.float32)
+        steps = reached.sum(1)
+        last = (places + (steps - 1) * self._envs) % cells
+        following = (last + self._envs) % cells
+        discount = (discounts[steps] * ~self._terminated[last]).astype(np.float32)
+        return Transitions(
+            self._observations(places),
+            torch.from_numpy(self._action[places].astype(np.int64)),
+            torch.from_numpy(reward),
+            self._observations(following),
+            torch.from_numpy(discount),
+            None if self._masks is None else torch.from_numpy(self._masks[places]),
+            None if self._masks is None else torch.from_numpy(self._masks[following]),
+            weight,
+            torch.from_numpy(places),
+        )
+
+    def _draw(self, count: int, generator: torch.Generator) -> Places:
+        """Places (B,) of steps, drawn uniformly; those by which an environment was reset are drawn again."""
+        oldest, slots = self._oldest(), self._newest() - self._oldest() + 1
+        drawn: list[Places] = []
+        while (missing := count - sum(map(len, drawn))) > 0:
+            numbers = torch.randint(slots * self._envs, (missing,), generator=generator).numpy()
+            places = (oldest * self._envs + numbers) % len(self._action)
+            drawn.append(places[self._acted[places]])
+        return np.concatenate(drawn)
+
+    def _observations(self, places: Places) -> Tensor:
+        """(B, S, ...) frames up to those at `places`, or (B, ...) where they are not stacked."""
+        if self._stack == 1:
+            return torch.from_numpy(self._frames[places])
+        age = self._age[places]
+        back = np.minimum(np.arange(self._stack - 1, -1, -1), age[:, None])  # (B, S) not beyond the episode's first
+        stacks = self._frames[(places[:, None] - back * self._envs) % len(self._action)]
+        for row in np.flatnonzero(age < self._stack - 1).tolist():
+            first = self._firsts[int((places[row] - int(age[row]) * self._envs) % len(self._action))]
+            stacks[row, : self._stack - 1 - age[row]] = first[age[row] :]
+        return torch.from_numpy(stacks)
+
+    def update_priorities(self, places: Tensor, errors: Tensor) -> None:
+        """The errors (B,) of what was drawn at these places (B,)."""
+        if self._priorities is not None:
+            self._priorities.update(places, errors)
+
+    def forget(self, environments: list[int]) -> None:
+        """Drop the open steps of some environments, whose episodes can't be gone on with."""
+        for slot in range(max(0, self._added - self._steps), self._added):
+            self._acted[self._places(slot)[environments]] = False
+        self._begins[environments] = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is filled, in place, and how many slots were ever added."""
+        count = min(self._added, self._slots) * self._envs
+        return {
+            **{name: filled(array, count) for name, array in self._arrays().items()},
+            "firsts": {place: torch.from_numpy(frames) for place, frames in self._firsts.items()},
+            "begins": torch.from_numpy(self._begins.copy()),
+            "added": self._added,
+            "priorities": None if self._priorities is None else self._priorities.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._added, self._begins = state["added"], state["begins"].numpy().copy()
+        for name, array in self._arrays().items():
+            array[: len(state[name])] = state[name].numpy()
+        self._firsts = {place: frames.numpy().copy() for place, frames in state["firsts"].items()}
+        if self._priorities is not None:
+            self._priorities.load_state_dict(state["priorities"])
+
+    def _arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        arrays: dict[str, np.ndarray[Any, Any]] = {
+            "frames": self._frames,
+            "action": self._action,
+            "reward": self._reward,
+            "age": self._age,
+        }
+        arrays |= {"terminated": self._terminated, "ended": self._ended, "acted": self._acted}
+        return arrays if self._masks is None else arrays | {"masks": self._masks}

@@ -1,0 +1,83 @@
+"""Which transitions are drawn how often. Knows no transition: they are numbers from 0 to capacity.
+
+B draws.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+SMALLEST = 1e-6  # added to an error, so that none is never drawn again (arXiv 1511.05952, section 3.3)
+
+
+class Priorities:
+    """Draws in proportion to error**exponent (prioritised experience replay: arXiv 1511.05952, eq. 1).
+
+    A sum tree of two levels, blocks of about sqrt(capacity): a draw finds its block among the sums, then its place in
+    it. Sums are always made anew from what they are sums of, so that rounding does not gather. exponent: alpha.
+    """
+
+    def __init__(self, capacity: int, exponent: float) -> None:
+        self.exponent = exponent
+        width = 2 ** math.ceil(math.log2(capacity) / 2)
+        self._blocks = np.zeros((-(-capacity // width), width))
+        self._leaves = self._blocks.reshape(-1)  # the same memory
+        self._sums = np.zeros(len(self._blocks))
+        self.largest = 1.0
+
+    def add(self, index: NDArray[np.int64]) -> None:
+        """What is new gets the largest priority so far, so that it is drawn soon (algorithm 1, line 6)."""
+        self._set(index, self.largest)
+
+    def remove(self, index: NDArray[np.int64]) -> None:
+        """These are drawn no more."""
+        self._set(index, 0.0)
+
+    def update(self, places: Tensor, errors: Tensor) -> None:
+        """Priorities of the errors (B,) at `places` (B,); those removed since they were drawn stay so."""
+        where = places.cpu().numpy()
+        values = (errors.detach().double().cpu().numpy() + SMALLEST) ** self.exponent
+        values[~np.isfinite(values)] = self.largest  # a run that gets over it must not fall over it here
+        there = self._leaves[where] > 0
+        if there.any():
+            self._set(where[there], values[there])
+            self.largest = max(self.largest, float(values[there].max()))
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Indices (B,), one from each of `count` equal parts of the sum (appendix B.2.1), and their probabilities."""
+        bounds = self._sums.cumsum()
+        total = bounds[-1]
+        parts = (torch.arange(count) + torch.rand(count, generator=generator, dtype=torch.float64)).numpy() / count
+        aimed = np.minimum(parts * total, np.nextafter(total, 0.0))
+        block = bounds.searchsorted(aimed, side="right")
+        within = self._blocks[block].cumsum(1)  # (B, width)
+        rest = np.minimum(aimed - (bounds[block] - self._sums[block]), np.nextafter(within[:, -1], 0.0))
+        index = block * self._blocks.shape[1] + (within > rest[:, None]).argmax(1)
+        return index, self._leaves[index] / total
+
+    def _set(self, index: NDArray[np.int64], values: Any) -> None:
+        self._leaves[index] = values
+        blocks = index // self._blocks.shape[1]
+        self._sums[blocks] = self._blocks[blocks].sum(1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The priorities; they share memory."""
+        return {"leaves": torch.from_numpy(self._leaves), "largest": self.largest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._leaves[:] = state["leaves"].numpy()
+        self._sums[:] = self._blocks.sum(1)
+        self.largest = state["largest"]
+
+
+def importance_weights(probabilities: NDArray[np.float64], drawn_from: int, exponent: float) -> Tensor:
+    """(B,) float32, 1 for the rarest: what makes up for drawing some more often (section 3.4). exponent: beta."""
+    weights = (drawn_from * probabilities) ** -exponent
+    return torch.from_numpy((weights / weights.max()).astype(np.float32))

@@ -1,0 +1,94 @@
+"""What an agent learns from: rows of what happened, and how those who keep them are told of it.
+
+B transitions, E environments, A actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[Any]
+
+
+class Transitions(NamedTuple):
+    """What happened, row by row."""
+
+    observation: Tensor  # (B, ...)
+    action: Tensor  # (B,) int64
+    reward: Tensor  # (B,) of all its steps, discounted
+    next_observation: Tensor  # (B, ...)
+    discount: Tensor  # (B,) what the next observation's value counts for; 0 where the episode ended for good
+    action_mask: Tensor | None  # (B, A) the actions that could be taken, where not all always can
+    next_action_mask: Tensor | None  # (B, A)
+    weight: Tensor | None  # (B,) importance weights over their largest, where draws are not uniform
+    places: Tensor  # (B,) int64 where each is kept, for `update_priorities`
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the steps to be kept are like, and how they are joined and drawn.
+
+    observation_dtype: bytes of pictures stay bytes. frame_stack: frames that stand along the first axis of an
+    observation, each step with one new. action_masks: whether not all actions can always be taken. n_step: steps whose
+    rewards a transition sums. priority_exponent: 0 draws uniformly.
+    """
+
+    observation_shape: tuple[int, ...]
+    actions: int
+    environments: int = 1
+    observation_dtype: torch.dtype = torch.float32
+    frame_stack: int = 1
+    action_masks: bool = False
+    n_step: int = 1
+    discount: float = 0.99
+    priority_exponent: float = 0.0
+
+
+class Memory(Protocol):
+    """Keeps steps and draws transitions."""
+
+    batch_size: int
+    is_fixed: bool  # nothing can be added: the agent does not act
+
+    def __len__(self) -> int:
+        """Transitions that can be drawn."""
+
+    def add(
+        self,
+        observation: Array,
+        action: Array,
+        reward: Array,
+        next_observation: Array,
+        terminated: Array,
+        truncated: Array,
+        acted: Array,
+        action_mask: Array | None = None,
+        next_action_mask: Array | None = None,
+    ) -> None:
+        """Keep a step of E environments: (E, ...) and (E,). acted: False where one was reset, which is no step."""
+
+    def sample(self, count: int, generator: torch.Generator, importance_exponent: float = 1.0) -> Transitions:
+        """`count` transitions, drawn with replacement."""
+
+    def update_priorities(self, places: Tensor, errors: Tensor) -> None:
+        """The errors (B,) of what was drawn at these places (B,)."""
+
+    def forget(self, environments: list[int]) -> None:
+        """Drop the open steps of some environments, whose episodes can't be gone on with."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors that share memory with it."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+
+
+def filled(array: np.ndarray[Any, Any], count: int) -> Tensor:
+    """The first `count` rows, in place: a tensor's own slice would be saved with all that it is a slice of."""
+    return torch.from_numpy(array[:count])

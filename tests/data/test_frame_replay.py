@@ -1,0 +1,128 @@
+"""Pictures kept once: what is drawn is what a plain list of whole transitions holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aibig.data.frame_replay import FrameReplay
+from aibig.data.transitions import Layout
+from aibig.errors import UserError
+
+DISCOUNT = 0.9
+
+
+class Pictures:
+    """Environments whose frames count steps; each episode's first stack is filled with what no frame shows."""
+
+    def __init__(self, count: int, stack: int) -> None:
+        self.generator, self.count, self.stack, self.steps = np.random.default_rng(0), count, stack, 0
+        self.observation = np.stack([self.first() for _ in range(count)])
+        self.ended = np.zeros(count, bool)
+
+    def frame(self) -> Any:
+        self.steps += 1
+        return np.full((2, 3), 0, np.uint8) + np.array([self.steps % 251, self.steps // 251, 7], np.uint8)
+
+    def first(self) -> Any:
+        older = [self.frame() + np.uint8(100) for _ in range(self.stack - 1)]
+        return np.stack([*older, self.frame()]) if self.stack > 1 else self.frame()
+
+    def step(self) -> dict[str, Any]:
+        acted, before = ~self.ended, self.observation
+        self.ended = acted & (self.generator.random(self.count) < 0.2)
+        terminated = self.ended & (self.generator.random(self.count) < 0.5)
+        after = before.copy()
+        for env in range(self.count):
+            if not acted[env]:
+                after[env] = self.first()
+            elif self.stack > 1:
+                after[env] = [*before[env, 1:], self.frame()]
+            else:
+                after[env] = self.frame()
+        self.observation = after
+        step = {"observation": before, "action": self.generator.integers(5, size=self.count)}
+        step |= {"reward": np.where(acted, self.generator.normal(size=self.count), 0).astype(np.float32)}
+        step |= {"next_observation": after, "terminated": terminated, "truncated": self.ended & ~terminated}
+        return step | {"acted": acted, "action_mask": self.generator.random((self.count, 5)) < 0.5}
+
+
+def whole(steps: list[dict[str, Any]], time: int, env: int, n_step: int) -> tuple[Any, ...] | None:
+    """The transition that begins with a step, plainly; None if it was none, or is not complete."""
+    if not steps[time]["acted"][env] or time + n_step >= len(steps):
+        return None
+    reward, at = 0.0, time
+    for number in range(n_step):
+        at = time + number
+        reward += DISCOUNT**number * float(steps[at]["reward"][env])
+        if steps[at]["terminated"][env] or steps[at]["truncated"][env]:
+            break
+    discount = 0.0 if steps[at]["terminated"][env] else DISCOUNT ** (at - time + 1)
+    first, last = steps[time], steps[at]
+    return first["observation"][env], int(first["action"][env]), reward, last["next_observation"][env], discount
+
+
+@pytest.mark.parametrize("priority_exponent", [0.0, 0.5])
+@pytest.mark.parametrize(("count", "stack", "n_step"), [(1, 1, 1), (3, 4, 1), (2, 4, 3), (1, 2, 5), (4, 1, 3)])
+def test_what_is_drawn_is_what_happened(count: int, stack: int, n_step: int, priority_exponent: float) -> None:
+    shape = (stack, 2, 3) if stack > 1 else (2, 3)
+    layout = Layout(shape, 5, count, torch.uint8, stack, True, n_step, DISCOUNT, priority_exponent)
+    slots = 40
+    replay, pictures, steps = FrameReplay(layout, capacity=slots * count + count - 1), Pictures(count, stack), []
+    generator = torch.Generator().manual_seed(0)
+    for time in range(100):
+        steps.append(pictures.step())
+        replay.add(**steps[-1])
+        if time == 70:
+            other = FrameReplay(layout, capacity=slots * count)
+            other.load_state_dict(replay.state_dict())
+            replay = other
+        if time in (20, 45, 99):
+            known = {}
+            oldest = max(0, time + 1 - slots + stack - 1) if time >= slots else 0
+            for at in range(oldest, time + 1):
+                for env in range(count):
+                    if (row := whole(steps, at, env, n_step)) is not None:
+                        known[row[0].tobytes()] = (row, steps[at]["action_mask"][env])
+            seen = set()
+            for _ in range(20):
+                drawn = replay.sample(64, generator)
+                for row in range(64):
+                    key = drawn.observation[row].numpy().tobytes()
+                    (_, action, reward, after, discount), mask = known[key]
+                    seen.add(key)
+                    assert drawn.action[row] == action and drawn.reward[row] == pytest.approx(reward, abs=1e-5)
+                    assert drawn.discount[row] == pytest.approx(discount)
+                    assert np.array_equal(drawn.next_observation[row].numpy(), after)
+                    assert np.array_equal(drawn.action_mask[row].numpy(), mask)
+            assert seen == known.keys(), "each of them is drawn at some time"
+
+
+def test_open_steps_that_are_forgotten_are_never_drawn() -> None:
+    layout = Layout((2, 3), 5, 2, torch.uint8, n_step=2)
+    replay, pictures = FrameReplay(layout, capacity=80), Pictures(2, 1)
+    for _ in range(10):
+        replay.add(**pictures.step())
+    open_frames = {replay._frames[place].tobytes() for place in (8 * 2, 9 * 2)}
+    replay.forget([0])
+    for _ in range(5):
+        replay.add(**pictures.step())
+    drawn = replay.sample(500, torch.Generator().manual_seed(0))
+    assert not open_frames & {one.numpy().tobytes() for one in drawn.observation}
+
+
+def test_memory_is_what_the_formula_says() -> None:
+    layout = Layout((4, 84, 84), 6, 4, torch.uint8, 4)
+    replay = FrameReplay(layout, capacity=1_000)
+    held = sum(array.nbytes for array in replay._arrays().values())
+    assert held <= 1_000 * (84 * 84 + 12) and 1_000_000 * (84 * 84 + 12) <= 7.5e9
+
+
+def test_what_it_cannot_keep_is_refused() -> None:
+    with pytest.raises(UserError, match="take 'replay' for other observations"):
+        FrameReplay(Layout((4,), 2))
+    with pytest.raises(UserError, match="capacity 20 is too small for 4 environments; set 24 or more"):
+        FrameReplay(Layout((4, 8, 8), 2, 4, torch.uint8, 4), capacity=20)
