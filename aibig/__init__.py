@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from aibig.comparison import compare
     from aibig.config import Config, describe, load_config
+    from aibig.data.stored_transitions import save_transitions
     from aibig.dry_run import check
     from aibig.errors import UserError
     from aibig.evaluation import evaluate
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "aibig.comparison": ("compare",),
     "aibig.config": ("Config", "describe", "load_config"),
+    "aibig.data.stored_transitions": ("save_transitions",),
     "aibig.dry_run": ("check",),
     "aibig.errors": ("UserError",),
     "aibig.evaluation": ("evaluate",),
@@ -76,6 +78,7 @@ __all__ = [
     "register_model",
     "register_task",
     "save_model",
+    "save_transitions",
     "train",
     "train_seeds",
 ]

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from aibig.config import describe as find_settings
@@ -304,8 +305,17 @@ def play(parser: argparse.ArgumentParser) -> None:
     """let an agent play in its environment"""
 
     def run(chosen: argparse.Namespace) -> int:
+        from aibig.inference.predictor import film
         from aibig.inference.predictor import play as perform
 
+        if chosen.gif or chosen.video:
+            from aibig.report import figures
+
+            shown = film(chosen.path, seed=chosen.seed, whole=bool(chosen.video))
+            if chosen.gif:
+                chosen.gif.write_bytes(figures.gif(shown.frames, shown.seconds))
+            if chosen.video:
+                figures.video(shown.frames, shown.seconds, chosen.video)
         played = perform(chosen.path, episodes=chosen.episodes, seed=chosen.seed, render=chosen.render)
         if not chosen.json:
             for number, (value, length) in enumerate(zip(played.returns, played.lengths, strict=True)):
@@ -317,6 +327,8 @@ def play(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=positive, default=10)
     parser.add_argument("--seed", type=natural, default=0, help="of the first episode; each one has the next")
     parser.add_argument("--render", metavar="MODE", help="gymnasium's render_mode, such as human")
+    parser.add_argument("--gif", metavar="FILE", type=Path, help="write the first episode as an animated picture")
+    parser.add_argument("--video", metavar="FILE", help="write the first episode as a video (needs aibig[video])")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 
@@ -344,7 +356,7 @@ EXAMPLES = {
     "predict": "runs/digits-0001 table.csv",
     "generate": 'runs/python_docs_lstm-0001 --prompt "The import statement" --temperature 0.8',
     "chat": "runs/python_docs_transformer-0001 --temperature 0.7 --max-tokens 300",
-    "play": "runs/cartpole-0001 --episodes 5 --render human",
+    "play": "runs/cartpole-0001 --episodes 5 --gif cartpole.gif",
 }
 
 

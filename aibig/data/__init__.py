@@ -88,6 +88,12 @@ DATASETS = [
     Entry(
         "frame_replay", "aibig.data.frame_replay:FrameReplay", "of an agent that sees pictures, each kept once", "dqn"
     ),
+    Entry(
+        "stored_transitions",
+        "aibig.data.stored_transitions:StoredTransitions",
+        "transitions from a file, to learn from without acting",
+        "dqn",
+    ),
 ]
 
 

@@ -78,3 +78,31 @@ class NStep:
             (first.numpy().copy(), chosen.numpy().copy(), summed.numpy().copy(), waits.numpy().copy())
             for first, chosen, summed, waits in state["waiting"]
         ]
+
+
+def n_step_transitions(
+    observation: Array,
+    action: Array,
+    reward: Array,
+    next_observation: Array,
+    terminated: Array,
+    truncated: Array,
+    steps: int,
+    discount: float,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """The same of N steps of one environment, in their order, at once: (N, numbers), (N,), (N,), (N, numbers), (N,).
+
+    The last steps, which nothing follows, lead to the last observation.
+    """
+    count = len(action)
+    ended = terminated | truncated
+    ended[-1] = True
+    last = np.arange(count)  # the step that each transition goes up to
+    summed, counts = reward.astype(np.float64), np.full(count, discount)
+    for _ in range(steps - 1):
+        goes_on = ~ended[last]
+        last = last + goes_on
+        summed += goes_on * counts * reward[last]
+        counts = np.where(goes_on, counts * discount, counts)
+    seen, after = observation.reshape(count, -1), next_observation.reshape(count, -1)[last]
+    return seen, action, summed, after, counts * ~terminated[last]

@@ -16,14 +16,15 @@ from aibig.data.n_step import NStep
 from aibig.data.priorities import Priorities, importance_weights
 from aibig.data.transitions import Array, Layout, Transitions, filled
 from aibig.errors import UserError
-from aibig.settings import PositiveInt
+from aibig.settings import ExistingPath, PositiveInt
 
 
 class Replay:
     """A ring of the latest transitions, one packed block of float32, so that a batch is one gather.
 
     capacity: transitions kept; they take capacity * (2 * numbers of an observation + 3) * 4 bytes, with action masks
-    2 * actions numbers more. batch_size: transitions of a micro-batch over all ranks.
+    2 * actions numbers more. batch_size: transitions of a micro-batch over all ranks. demonstrations: a file of
+    transitions (see `StoredTransitions`) that are there from the beginning and never overwritten.
     (Experience replay: Lin 1992; arXiv 1312.5602, algorithm 1.)
 
     Raises UserError for a capacity that this machine's memory can't hold.
@@ -37,6 +38,7 @@ class Replay:
         *,
         batch_size: PositiveInt = 64,
         capacity: PositiveInt = 50_000,
+        demonstrations: ExistingPath | None = None,
     ) -> None:
         self.batch_size, self.capacity, self._layout = batch_size, capacity, layout
         self._numbers = math.prod(layout.observation_shape)
@@ -51,10 +53,24 @@ class Replay:
         self._added = 0
         self._window = NStep(layout.n_step, layout.discount)
         self._priorities = Priorities(capacity, layout.priority_exponent) if layout.priority_exponent else None
+        self._kept = 0  # transitions, the first, that are never overwritten
+        if demonstrations is not None:
+            self._demonstrate(demonstrations)
+
+    def _demonstrate(self, path: str) -> None:
+        from aibig.data.stored_transitions import read_transitions
+
+        rows = read_transitions(path, self._layout)
+        if len(rows[0]) >= self.capacity:
+            raise UserError(
+                f"{path}: holds {len(rows[0]):,} transitions; set a capacity above that, not {self.capacity:,}"
+            )
+        self._put(*rows)
+        self._kept, self._added = self._added, 0
 
     def __len__(self) -> int:
         """Transitions that can be drawn."""
-        return min(self._added, self.capacity)
+        return min(self._kept + self._added, self.capacity)
 
     def add(
         self,
@@ -76,15 +92,13 @@ class Replay:
     def _put(self, seen: Array, action: Array, reward: Array, after: Array, discount: Array) -> None:
         """Keep R transitions; of more than `capacity` the last."""
         columns = [seen, after, *(one.reshape(-1, 1) for one in (reward, discount, action))]
-        rows = np.concatenate(columns, 1, dtype=np.float32)[-self.capacity :]
-        start, count = self._added % self.capacity, len(rows)
-        fits = min(count, self.capacity - start)
-        self._rows[start : start + fits] = rows[:fits]
-        if fits < count:
-            self._rows[: count - fits] = rows[fits:]
+        free = self.capacity - self._kept
+        rows = np.concatenate(columns, 1, dtype=np.float32, casting="same_kind")[-free:]
+        places = self._kept + (self._added + np.arange(len(rows))) % free
+        self._rows[places] = rows
         if self._priorities is not None:
-            self._priorities.add((start + np.arange(count)) % self.capacity)
-        self._added += count
+            self._priorities.add(places)
+        self._added += len(rows)
 
     def sample(self, count: int, generator: torch.Generator, importance_exponent: float = 1.0) -> Transitions:
         """`count` transitions, drawn with replacement."""
@@ -126,13 +140,14 @@ class Replay:
         return {
             "rows": filled(self._rows, len(self)),
             "added": self._added,
+            "kept": self._kept,
             "window": self._window.state_dict(),
             "priorities": None if self._priorities is None else self._priorities.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
-        self._added = state["added"]
+        self._added, self._kept = state["added"], state["kept"]
         self._tensor[: len(self)] = state["rows"]
         self._window.load_state_dict(state["window"])
         if self._priorities is not None:

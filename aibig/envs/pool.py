@@ -23,6 +23,7 @@ from aibig.envs.episodes import Policy, run_episodes
 from aibig.envs.vectors import SeededVector, SnapshotVector
 from aibig.envs.wrappers import Env, check_conduct, make_env
 from aibig.errors import UserError
+from aibig.seeds import derive_seed
 from aibig.settings import PositiveInt
 
 Vectorization = Literal["auto", "vector_entry_point", "sync", "async"]
@@ -89,7 +90,7 @@ class EnvPool:
         if asked or (vectorization == "auto" and self.count > 1):
             own = own_vector(make, self.count) if self.frame_stack == 1 and not self.has_action_masks else None
             if own is not None and own.single_observation_space == first.observation_space:
-                vector = SnapshotVector(own, dtype)
+                vector = SnapshotVector(own, dtype, partial(own_vector, make))
                 if vector.repeats() or asked:
                     return vector
             if asked:
@@ -138,7 +139,12 @@ class EnvPool:
     def run_episodes(
         self, policy: Policy, seeds: Sequence[int], at_once: int | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """One episode for each of `seeds`, in other environments: returns (episodes,), and lengths in env steps."""
+        """One episode for each of `seeds`, in other environments: returns (episodes,), and lengths in env steps.
+
+        Where the pool is a vector entry point, the episodes are played in one, whose seed is made of all of `seeds`.
+        """
+        if isinstance(self._vector, SnapshotVector) and at_once is None:
+            return self._vector.run_episodes(policy, derive_seed("episodes", *seeds), len(seeds))
         return run_episodes(self.make, policy, seeds, self.observation_dtype, at_once=at_once)
 
     def state_dict(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ E environments, A actions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from aibig.envs.copies import Array, Episodes, Moment
+from aibig.envs.episodes import Policy
 from aibig.envs.wrappers import MASK
 
 VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
@@ -110,12 +112,27 @@ class SnapshotVector:
     """An environment's own vector entry point, whose arrays, numbers and generator are its whole state.
 
     It resets by itself, on the step after an end (gymnasium's default), so one seed decides all. dtype: of
-    observations.
+    observations. make: makes others, so many at once.
     """
 
-    def __init__(self, env: VectorEnv, dtype: np.dtype[Any]) -> None:
-        self.env, self.count, self.dtype = env, env.num_envs, dtype
+    def __init__(self, env: VectorEnv, dtype: np.dtype[Any], make: Callable[[int], VectorEnv | None]) -> None:
+        self.env, self.count, self.dtype, self._make = env, env.num_envs, dtype, make
         self._nothing = np.zeros(self.count, bool)
+
+    def run_episodes(self, policy: Policy, seed: int, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The first episodes of `count` other environments: returns and lengths in env steps, (count,) each."""
+        env = self._make(count)
+        assert env is not None
+        returns, lengths, playing = np.zeros(count), np.zeros(count, np.int64), np.ones(count, bool)
+        observation, info = env.reset(seed=seed % 2**31)
+        while playing.any():
+            actions = policy(np.asarray(observation, self.dtype), _mask(info))
+            observation, reward, terminated, truncated, info = env.step(actions)
+            returns += playing * reward
+            lengths += playing
+            playing &= ~(terminated | truncated)
+        env.close()
+        return returns, lengths
 
     def begin(self, seed: int) -> Moment:
         """Start an episode in each."""

@@ -14,6 +14,7 @@ from aibig.outcomes import Returns
 from aibig.settings import load
 
 if TYPE_CHECKING:
+    from aibig.inference.player import Film, Player
     from aibig.inference.text import TextGenerator
 
 PREDICTORS = {  # what a task calls it -> its class, and the command that it is for
@@ -109,6 +110,12 @@ def load_writer(path: str | Path, weights: str | None = None) -> TextGenerator:
 def load_draft(path: str | Path | None) -> TextGenerator | None:
     """The language model at `path`, if any."""
     return None if path is None else load_writer(path)
+
+
+def film(path: str | Path, *, seed: int = 0, whole: bool = False) -> Film:
+    """A greedy episode of the agent at `path` in pictures, as `Player.film` says; `whole`: with all of them."""
+    player: Player = load_predictor(path, "player")
+    return player.film(seed=seed, **({"frames_at_most": None} if whole else {}))
 
 
 def play(path: str | Path, *, episodes: int = 10, seed: int = 0, render: str | None = None) -> Returns:

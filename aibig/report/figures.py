@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aibig.errors import UserError
 from aibig.metrics import calibration_bins, ranked_classes, ranking_scores
 
 POINTS_AT_MOST = 500  # of a curve
@@ -226,7 +227,27 @@ def histogram(values: NDArray[Any], *, x: str, y: str, zero: bool = False) -> st
 
 
 def animation(frames: Sequence[NDArray[np.uint8]], seconds: float) -> str:
-    """A GIF of RGB frames (height, width, 3) that takes so many seconds, as a data URI.
+    """`gif` as a data URI."""
+    return "data:image/gif;base64," + base64.b64encode(gif(frames, seconds)).decode()
+
+
+def video(frames: Sequence[NDArray[np.uint8]], seconds: float, path: str) -> None:
+    """Write RGB frames (height, width, 3) to a video file of so many seconds; what its name ends with says the format.
+
+    Raises UserError where moviepy, gymnasium's own choice, is missing or can't write that.
+    """
+    try:
+        from moviepy import ImageSequenceClip
+    except ImportError as error:
+        raise UserError(f"--video needs moviepy: pip install 'aibig[video]' ({error})") from None
+    try:
+        ImageSequenceClip([*frames], fps=len(frames) / max(seconds, 1e-3)).write_videofile(path, logger=None)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--video {path}: {str(error).splitlines()[0]}") from None
+
+
+def gif(frames: Sequence[NDArray[np.uint8]], seconds: float) -> bytes:
+    """A GIF of RGB frames (height, width, 3) that takes so many seconds.
 
     Frames are left out and made smaller until it is no larger than GIF_BYTES_AT_MOST.
     """
@@ -245,7 +266,7 @@ def animation(frames: Sequence[NDArray[np.uint8]], seconds: float) -> str:
         each = max(20, round(1000 * seconds / len(index)))  # browsers slow down what is faster
         pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=each, loop=0)
         if buffer.tell() <= GIF_BYTES_AT_MOST or count <= 10:
-            return "data:image/gif;base64," + base64.b64encode(buffer.getvalue()).decode()
+            return buffer.getvalue()
         count, width = count * 3 // 4, width * 3 // 4
 
 

@@ -324,3 +324,14 @@ def test_each_seed_gives_one_episode_however_many_run_at_once(at_once: int) -> N
     returns, lengths = run_episodes(make, policy, range(7), at_once=at_once)
     alone = [run_episodes(make, policy, [seed])[0][0] for seed in range(7)]
     assert returns.tolist() == alone == lengths.tolist()
+
+
+def test_a_vector_entry_point_plays_whole_episodes_alike() -> None:
+    pool = EnvPool(CART_POLE, count=2)
+    policy = lambda seen, _: (seen[:, 2] > 0).astype(np.int64)  # noqa: E731
+    returns, lengths = pool.run_episodes(policy, range(200))
+    again, _ = pool.run_episodes(policy, range(200))
+    alone, _ = pool.run_episodes(policy, range(200), at_once=64)
+    others, _ = pool.run_episodes(policy, range(200, 400))
+    assert returns.tolist() == again.tolist() == lengths.tolist() != others.tolist()
+    assert returns.mean() == pytest.approx(alone.mean(), abs=4 * alone.std() / 200**0.5)

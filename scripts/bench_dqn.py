@@ -1,0 +1,332 @@
+"""Q-learning beside Stable-Baselines3 and plain PyTorch: each measurement a fresh process, A B A B.
+
+cartpole  seconds of training until 40 greedy episodes of CartPole-v1 all reach 500 steps, and the mean of 100 others
+rate      env steps a second of training: 10 CartPoles, an update of 128 transitions every 10 env steps, net 120-84
+update    milliseconds of an update of the Nature CNN, 32 transitions of Atari's pictures from a replay of frames
+memory    resident bytes of a replay of Atari's pictures, filled, beside what its formula says
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from bench_rounds import in_turn, isolated
+
+GOAL, GOAL_EPISODES = 500.0, 40
+EVALUATION_SEED = 10_000  # of the peer's first episode
+NEVER = 10**9
+
+
+def main(words: list[str]) -> None:
+    """Measure what `words` ask for."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench dqn", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=BENCHES)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs=2, default=(400, 420), metavar=("FIRST", "END"), help="of cartpole")
+    parser.add_argument("--capacity", type=int, default=200_000, help="of memory")
+    chosen = parser.parse_args(words)
+    os.environ["OMP_NUM_THREADS"] = str(chosen.threads)  # every measuring process inherits these
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    BENCHES[chosen.what](chosen)
+
+
+# -------------------------------------------------------------------- what is measured
+
+
+def cartpole(chosen: argparse.Namespace) -> None:
+    """Training alone is timed, by the clock; evaluations are not."""
+    contestants: dict[str, Callable[[int], tuple[float, float]]] = {"aibig, dqn/cartpole": our_cartpole}
+    if has_sb3():
+        contestants["stable-baselines3, zoo's settings"] = sb3_cartpole
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    for seed in range(*chosen.seeds):
+        for name, measure in contestants.items():
+            found[name].append(isolated(partial(measure, seed)))
+    print("| | seconds, median (min to max) | mean of 100 episodes: mean, sd | seeds with 495 and more |")
+    print("|---|---|---|---|")
+    for name, results in found.items():
+        seconds, returns = zip(*results, strict=True)
+        spread = f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
+        solved = sum(one >= 495 for one in returns)
+        mean = f"{statistics.mean(returns):.1f}, {statistics.pstdev(returns):.1f}"
+        print(f"| {name} | {spread} | {mean} | {solved} of {len(returns)} |", flush=True)
+
+
+def rate(chosen: argparse.Namespace) -> None:
+    """Of the whole loops; CPU time where there is one thread."""
+    contestants: dict[str, Callable[[], float]] = {"aibig": our_rate}
+    if has_sb3():
+        contestants["stable-baselines3"] = sb3_rate
+    report(contestants, chosen.rounds, "env steps/s")
+
+
+def update(chosen: argparse.Namespace) -> None:
+    """Sampling, loss, gradient and step; by the clock."""
+    contestants: dict[str, Callable[[], float]] = {
+        f"aibig {precision}": partial(our_update, precision) for precision in ("fp32", "bf16")
+    }
+    contestants["plain PyTorch fp32"] = plain_update
+    report(contestants, chosen.rounds, "ms")
+
+
+def memory(chosen: argparse.Namespace) -> None:
+    """Of a process before and after it fills one."""
+    held, formula = isolated(partial(our_memory, chosen.capacity))
+    print(f"{chosen.capacity:,} steps: {held / 1e9:.3f} GB resident, {formula / 1e9:.3f} GB by the formula")
+
+
+BENCHES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "cartpole": cartpole,
+    "rate": rate,
+    "update": update,
+    "memory": memory,
+}
+
+
+def report(contestants: dict[str, Callable[[], float]], rounds: int, unit: str) -> None:
+    """A table of medians, and how they compare with the first."""
+    found = in_turn({name: partial(isolated, measure) for name, measure in contestants.items()}, rounds)
+    ours, *_ = (statistics.median(one) for one in found.values())
+    print(f"| | {unit} (min to max) | aibig / this |\n|---|---|---|")
+    for name, one in found.items():
+        middle = statistics.median(one)
+        print(f"| {name} | {middle:,.1f} ({min(one):,.1f} to {max(one):,.1f}) | {ours / middle:.2f} |", flush=True)
+
+
+# -------------------------------------------------------------------- aibig
+
+
+def our_cartpole(seed: int) -> tuple[float, float]:
+    """Seconds of training, and the mean return of the test's 100 episodes."""
+    from aibig.config import load_config
+    from aibig.train import build
+
+    trainer, task = build(load_config("dqn/cartpole", {"seed": seed, "trainer.threads": 1}))
+    result = trainer.fit(task)
+    return result.progress.train_seconds, result.metrics["mean_return"]
+
+
+def our_rate() -> float:
+    """Env steps a second of the whole trainer."""
+    from aibig.config import load_config
+    from aibig.train import build
+
+    updates = 2_000
+    config = {
+        "model": {"name": "dqn", "hidden": [120, 84]},
+        "task": {"name": "q_learning", "env_steps_per_update": 10, "learning_starts": 1_000},
+        "env": {"name": "CartPole-v1", "count": 10},
+        "data": {"name": "replay", "batch_size": 128},
+        "optimizer": {"name": "adam", "lr": 2.5e-4},
+        "trainer": {"max_steps": updates + 1, "log_every": 100, "eval_every": NEVER, "save_every": NEVER},
+    }
+    trainer, task = build(load_config(config))
+    marks, after_update = {}, task.after_update
+
+    def timed(step: int) -> None:
+        after_update(step)
+        if step in (1, updates + 1):
+            marks[step] = time.process_time(), task.env_steps
+
+    task.after_update = timed  # type: ignore[method-assign]
+    task.episodes = {"validation": 1, "test": 1}
+    trainer.fit(task)
+    (begun, before), (ended, after) = marks[1], marks[updates + 1]
+    return (after - before) / (ended - begun)
+
+
+def our_update(precision: str) -> float:
+    """Milliseconds of an update by the task's own loss, as the trainer takes it."""
+    import torch
+
+    from aibig.registry import create_model
+    from aibig.tasks.base import Batch
+    from aibig.tasks.td_losses import huber_loss
+    from aibig.training.optimizer import adam
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    model, follower = (create_model("nature_cnn", actions=6) for _ in range(2))
+    optimizer, replay, generator = adam(lr=1e-4)(model), filled_replay(2_000), torch.Generator()
+
+    def one() -> None:
+        batch = Batch(replay.sample(32, generator), 32, {})
+        drawn = batch.data
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            values = model(drawn.observation).float().gather(1, drawn.action[:, None]).squeeze(1)
+            with torch.no_grad():
+                following = follower(drawn.next_observation).float().amax(1)
+            loss = huber_loss(values, drawn.reward + drawn.discount * following)[0].mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return milliseconds(one)
+
+
+def filled_replay(capacity: int) -> Any:
+    """Of random frames of one environment."""
+    import numpy as np
+    import torch
+
+    from aibig.data.frame_replay import FrameReplay
+    from aibig.data.transitions import Layout
+
+    replay = FrameReplay(Layout((4, 84, 84), 6, 8, torch.uint8, 4), capacity=capacity)
+    frames = np.random.default_rng(0).integers(256, size=(8, 4, 84, 84)).astype(np.uint8)
+    zeros, no = np.zeros(8, np.float32), np.zeros(8, bool)
+    for _ in range(capacity // 8):
+        replay.add(frames, np.zeros(8, np.int64), zeros, frames, no, no, ~no)
+    return replay
+
+
+def our_memory(capacity: int) -> tuple[int, int]:
+    """Bytes that a filled replay has taken, and that its formula says."""
+    filled_replay(1_000)  # imports
+    before = resident()
+    replay = filled_replay(capacity)
+    held = resident() - before
+    return held, len(replay._action) * (84 * 84 + 12)
+
+
+def resident() -> int:
+    """Bytes of this process in memory (Linux)."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def milliseconds(one: Callable[[], None], times: int = 60) -> float:
+    """The median time of a call by the clock, after a few."""
+    seconds = []
+    for number in range(times + 5):
+        begun = time.perf_counter()
+        one()
+        if number >= 5:
+            seconds.append(time.perf_counter() - begun)
+    return 1e3 * statistics.median(seconds)
+
+
+# -------------------------------------------------------------------- peers
+
+
+def has_sb3() -> bool:
+    """Whether Stable-Baselines3 is installed; if not, say so."""
+    found = importlib.util.find_spec("stable_baselines3") is not None
+    if not found:
+        print("stable-baselines3: not installed (pip install 'aibig[peers]'): skipped")
+    return found
+
+
+def sb3_cartpole(seed: int) -> tuple[float, float]:
+    """With the settings of its zoo (rl-baselines3-zoo, hyperparams/dqn.yml), evaluated every 1,000 env steps."""
+    import gymnasium
+    import torch
+    from stable_baselines3 import DQN
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    torch.set_num_threads(1)
+    paused = 0.0
+
+    class UntilGoal(BaseCallback):
+        def _on_step(self) -> bool:
+            nonlocal paused
+            if self.num_timesteps % 1_000:
+                return True
+            begun = time.perf_counter()
+            mean = mean_of(GOAL_EPISODES, EVALUATION_SEED)
+            paused += time.perf_counter() - begun
+            return mean < GOAL
+
+    def mean_of(episodes: int, first: int) -> float:
+        env = gymnasium.make_vec("CartPole-v1", 1, "sync")
+        env.close()
+        from stable_baselines3.common.env_util import make_vec_env
+
+        envs = make_vec_env("CartPole-v1", n_envs=10, seed=first)
+        found, _ = evaluate_policy(model, envs, n_eval_episodes=episodes, deterministic=True)
+        return float(found)
+
+    model = DQN(
+        "MlpPolicy",
+        "CartPole-v1",
+        learning_rate=2.3e-3,
+        batch_size=64,
+        buffer_size=100_000,
+        learning_starts=1_000,
+        gamma=0.99,
+        target_update_interval=10,
+        train_freq=256,
+        gradient_steps=128,
+        exploration_fraction=0.16,
+        exploration_final_eps=0.04,
+        policy_kwargs={"net_arch": [256, 256]},
+        seed=seed,
+        device="cpu",
+    )
+    begun = time.perf_counter()
+    model.learn(50_000, callback=UntilGoal())
+    return time.perf_counter() - begun - paused, mean_of(100, EVALUATION_SEED + 1_000)
+
+
+def sb3_rate() -> float:
+    """Env steps a second of its loop, with ten environments."""
+    import torch
+    from stable_baselines3 import DQN
+    from stable_baselines3.common.env_util import make_vec_env
+
+    torch.set_num_threads(1)
+    envs = make_vec_env("CartPole-v1", n_envs=10)
+    model = DQN(
+        "MlpPolicy",
+        envs,
+        learning_rate=2.5e-4,
+        batch_size=128,
+        buffer_size=50_000,
+        learning_starts=1_000,
+        train_freq=1,
+        gradient_steps=1,
+        policy_kwargs={"net_arch": [120, 84]},
+        device="cpu",
+    )
+    model.learn(1_010)
+    begun = time.process_time()
+    model.learn(10_000, reset_num_timesteps=False)
+    return 10_000 / (time.process_time() - begun)
+
+
+def plain_update() -> float:
+    """Milliseconds of an update as it is usually written: fp32, pictures divided by 255, Adam."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+    def network() -> nn.Module:
+        convolutions = [nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3, 1)]
+        return nn.Sequential(*convolutions, nn.ReLU(), nn.Flatten(), nn.Linear(3136, 512), nn.ReLU(), nn.Linear(512, 6))
+
+    model, follower = network(), network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    pictures = torch.randint(256, (2, 2_000, 4, 84, 84), dtype=torch.uint8)
+
+    def one() -> None:
+        index = torch.randint(2_000, (32,))
+        seen, after = pictures[0, index].float() / 255.0, pictures[1, index].float() / 255.0
+        with torch.no_grad():
+            target = 0.99 * follower(after).amax(1)
+        loss = nn.functional.smooth_l1_loss(model(seen)[:, 0], target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return milliseconds(one)

@@ -1,0 +1,110 @@
+"""Transitions from files: the same as if the agent had made them, and what is wrong with a file is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import aibig
+from aibig.data.replay import Replay
+from aibig.data.stored_transitions import StoredTransitions
+from aibig.data.transitions import Layout
+from aibig.errors import UserError
+
+
+def steps(count: int = 60) -> dict[str, Any]:
+    """Of one environment with three numbers and four actions, episodes of some length."""
+    generator = np.random.default_rng(0)
+    ended = generator.random(count) < 0.2
+    terminated = ended & (generator.random(count) < 0.5)
+    seen = generator.normal(size=(2, count, 3)).astype(np.float32)
+    parts = {"observation": seen[0], "action": generator.integers(4, size=count)}
+    parts |= {"reward": generator.normal(size=count).astype(np.float32), "next_observation": seen[1]}
+    return parts | {"terminated": terminated, "truncated": ended & ~terminated}
+
+
+@pytest.mark.parametrize("n_step", [1, 2, 4])
+def test_a_file_holds_what_acting_would_have_given(n_step: int, tmp_path: Path) -> None:
+    parts, layout = steps(), Layout((3,), 4, n_step=n_step, discount=0.9)
+    parts["truncated"][-1] |= not parts["terminated"][-1]
+    aibig.save_transitions(tmp_path / "steps.npz", **parts)
+    stored, acted = StoredTransitions(layout, path=str(tmp_path / "steps.npz")), Replay(layout, capacity=60)
+    for time in range(60):
+        row = {name: array[time : time + 1] for name, array in parts.items()}
+        acted.add(**row, acted=np.ones(1, bool))
+    assert stored.is_fixed and len(stored) == len(acted) == 60
+    ours, theirs = (one._rows[np.lexsort(one._rows.T)] for one in (stored, acted))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_demonstrations_are_never_overwritten(tmp_path: Path) -> None:
+    aibig.save_transitions(tmp_path / "steps.npz", **steps(10))
+    layout, number = Layout((3,), 4, 2), np.zeros(2, np.float32)
+    replay = Replay(layout, capacity=30, demonstrations=str(tmp_path / "steps.npz"))
+    before = replay._rows[:10].copy()
+    assert len(replay) == 10
+    for _ in range(50):
+        nothing = np.zeros(2, bool)
+        replay.add(np.full((2, 3), 9.0), number, number, np.full((2, 3), 9.0), nothing, nothing, ~nothing)
+    assert len(replay) == 30 and np.array_equal(replay._rows[:10], before) and (replay._rows[10:, :3] == 9).all()
+    other = Replay(layout, capacity=30, demonstrations=str(tmp_path / "steps.npz"))
+    other.load_state_dict(replay.state_dict())
+    assert np.array_equal(other._rows, replay._rows)
+    with pytest.raises(UserError, match=r"steps.npz: holds 10 transitions; set a capacity above that, not 10"):
+        Replay(layout, capacity=10, demonstrations=str(tmp_path / "steps.npz"))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"reward": None}, "has no array 'reward'"),
+        (
+            {"observation": np.zeros((60, 4))},
+            r"observation has shape \(60, 4\), for this environment it must be \(60, 3\)",
+        ),
+        ({"action": np.full(60, 4)}, "action must hold whole numbers from 0 to 3"),
+        ({"action": np.zeros(60)}, "action must hold whole numbers from 0 to 3"),
+        ({"reward": np.full(60, np.nan)}, "reward holds numbers that are not finite"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_named(change: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+    parts = {name: array for name, array in (steps() | change).items() if array is not None}
+    np.savez(tmp_path / "steps.npz", **parts)
+    with pytest.raises(UserError, match=f"steps.npz: {complaint}"):
+        StoredTransitions(Layout((3,), 4), path=str(tmp_path / "steps.npz"))
+    (tmp_path / "text.npz").write_text("no numbers")
+    with pytest.raises(UserError, match=r"text.npz: is no .npz file"):
+        StoredTransitions(Layout((3,), 4), path=str(tmp_path / "text.npz"))
+
+
+def test_learning_offline_does_not_act(tmp_path: Path) -> None:
+    """From steps of a policy that falls into its noise: the agent learns to balance longer than chance does."""
+    import gymnasium
+
+    env, generator, rows = gymnasium.make("CartPole-v1"), np.random.default_rng(0), []
+    seen, _ = env.reset(seed=0)
+    for _ in range(6_000):
+        good = int(seen[2] + 0.5 * seen[3] > 0)
+        action = good if generator.random() < 0.8 else 1 - good
+        after, reward, terminated, truncated, _ = env.step(action)
+        rows.append((seen, action, reward, after, terminated, truncated))
+        seen = env.reset()[0] if terminated or truncated else after
+    aibig.save_transitions(tmp_path / "steps.npz", *map(np.array, zip(*rows, strict=True)))
+    config = {
+        "model": {"name": "dqn", "hidden": [64, 64]},
+        "task": {"name": "q_learning", "n_step": 3, "test_episodes": 20, "validation_episodes": 10},
+        "env": {"name": "CartPole-v1"},
+        "data": {"name": "stored_transitions", "path": str(tmp_path / "steps.npz"), "batch_size": 128},
+        "optimizer": {"name": "adam", "lr": 2e-3},
+        "trainer": {"max_steps": 1_000, "threads": 1, "ema_decay": 0.99},
+    }
+    result = aibig.train(config, out=tmp_path / "run").result
+    assert result["metrics"]["mean_return"] > 60  # at random: 22
+    assert "env_steps" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert torch.is_tensor(aibig.load_model(tmp_path / "run").head.weight)
+    with pytest.raises(UserError, match="this task has no env_steps to count"):
+        aibig.train(config, {"trainer.max_env_steps": 100})
