@@ -38,7 +38,7 @@ class FrameReplay:
     def __init__(self, layout: Layout, *, batch_size: PositiveInt = 32, capacity: PositiveInt = 100_000) -> None:
         if layout.observation_dtype != torch.uint8:
             raise UserError("frame_replay keeps pictures of bytes; take 'replay' for other observations")
-        self.batch_size, self.capacity, self._layout = batch_size, capacity, layout
+        self.batch_size, self.capacity, self.layout = batch_size, capacity, layout
         self._stack, self._steps, self._envs = layout.frame_stack, layout.n_step, layout.environments
         self._slots = capacity // self._envs
         if self._slots < self._stack + self._steps + 1:
@@ -120,7 +120,7 @@ class FrameReplay:
         ahead = (places[:, None] + np.arange(self._steps) * self._envs) % cells  # (B, n)
         ended = self._ended[ahead]
         reached = np.concatenate([np.ones((count, 1), bool), ~np.logical_or.accumulate(ended[:, :-1], 1)], 1)
-        discounts = self._layout.discount ** np.arange(self._steps + 1)
+        discounts = self.layout.discount ** np.arange(self._steps + 1)
         reward = (self._reward[ahead] * discounts[:-1] * reached).sum(1, dtype=np.float32)
         steps = reached.sum(1)
         last = (places + (steps - 1) * self._envs) % cells

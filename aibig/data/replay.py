@@ -40,7 +40,7 @@ class Replay:
         capacity: PositiveInt = 50_000,
         demonstrations: ExistingPath | None = None,
     ) -> None:
-        self.batch_size, self.capacity, self._layout = batch_size, capacity, layout
+        self.batch_size, self.capacity, self.layout = batch_size, capacity, layout
         self._numbers = math.prod(layout.observation_shape)
         masks = layout.actions if layout.action_masks else 0
         self._columns = [self._numbers, masks, self._numbers, masks, 1, 1, 1]  # seen, after, reward, discount, action
@@ -60,7 +60,7 @@ class Replay:
     def _demonstrate(self, path: str) -> None:
         from aibig.data.stored_transitions import read_transitions
 
-        rows = read_transitions(path, self._layout)
+        rows = read_transitions(path, self.layout)
         if len(rows[0]) >= self.capacity:
             raise UserError(
                 f"{path}: holds {len(rows[0]):,} transitions; set a capacity above that, not {self.capacity:,}"
@@ -110,10 +110,10 @@ class Replay:
             index, weight = torch.from_numpy(places), importance_weights(probabilities, len(self), importance_exponent)
         parts = self._tensor.index_select(0, index).split(self._columns, 1)
         seen, mask, after, next_mask, reward, discount, action = parts
-        shape = self._layout.observation_shape
+        shape = self.layout.observation_shape
         if len(shape) != 1:
             seen, after = seen.view(count, *shape), after.view(count, *shape)
-        has_masks = self._layout.action_masks
+        has_masks = self.layout.action_masks
         return Transitions(
             seen,
             action.squeeze(1).long(),

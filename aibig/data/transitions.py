@@ -53,6 +53,7 @@ class Layout:
 class Memory(Protocol):
     """Keeps steps and draws transitions."""
 
+    layout: Layout
     batch_size: int
     is_fixed: bool  # nothing can be added: the agent does not act
 

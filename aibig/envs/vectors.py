@@ -48,15 +48,18 @@ class SeededVector:
                 self.episodes.next(index)
             else:
                 self.episodes.actions[index].append(action)
+        masks = _mask(info)
         if any(over):
             observation, info = self._reset(ended)
             reward, terminated, truncated = (np.where(ended, 0, one) for one in (reward, terminated, truncated))
+            if masks is not None:
+                masks[ended] = np.stack([*info[MASK]])[ended]
         return Moment(
             np.array(observation, self.dtype),  # worker processes write into the same memory again
             np.asarray(reward, np.float32),
             np.asarray(terminated, bool),
             np.asarray(truncated, bool),
-            _mask(info),
+            masks,
         )
 
     def _reset(self, chosen: NDArray[np.bool_]) -> tuple[Array, dict[str, Any]]:
@@ -138,12 +141,12 @@ class SnapshotVector:
         """Start an episode in each."""
         observation, info = self.env.reset(seed=seed % 2**31)
         reward = np.zeros(self.count, np.float32)
-        return Moment(np.asarray(observation, self.dtype), reward, self._nothing, self._nothing, _mask(info))
+        return Moment(np.array(observation, self.dtype), reward, self._nothing, self._nothing, _mask(info))
 
     def step(self, actions: NDArray[np.int64], ended: NDArray[np.bool_]) -> Moment:
         """Act (E,); it knows itself which have `ended`."""
         observation, reward, terminated, truncated, info = self.env.step(actions)
-        return Moment(np.asarray(observation, self.dtype), reward, terminated, truncated, _mask(info))
+        return Moment(np.array(observation, self.dtype), reward, terminated, truncated, _mask(info))
 
     def repeats(self) -> bool:
         """Whether it goes on alike from its state, over the ends of episodes."""

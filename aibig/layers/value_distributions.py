@@ -38,7 +38,7 @@ class Categorical(ValueDistribution):
 
     def values(self, output: Tensor) -> Tensor:
         """The support weighed by the probabilities."""
-        return output.float().softmax(-1) @ self.support
+        return (output.float().softmax(-1) * self.support).sum(-1)  # no product that autocast would round
 
 
 class Quantiles(ValueDistribution):

@@ -33,4 +33,13 @@ TASKS = [
         "dqn",
         sections=("env", "data"),
     ),
+    Entry(
+        "rainbow",
+        "aibig.tasks.q_learning:QLearning",
+        "acting for the highest return, with Rainbow's settings; for the models 'rainbow' and 'rainbow_cnn'",
+        "dqn",
+        sections=("env", "data"),
+        # arXiv 1710.02298, table 1; noisy layers explore, so that no action need be random
+        defaults={"n_step": 3, "double": True, "priority_exponent": 0.5, "epsilon_start": 0.0, "epsilon_end": 0.0},
+    ),
 ]

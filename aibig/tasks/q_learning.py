@@ -127,6 +127,10 @@ class QLearning(Task):
         self.batches = 0
         self.latest_returns: deque[float] = deque(maxlen=20)
         self.latest_lengths: deque[float] = deque(maxlen=20)
+        kept = replay.layout.n_step, replay.layout.discount, replay.layout.priority_exponent
+        if kept != (n_step, discount, priority_exponent):
+            names = "n_step, discount and priority_exponent"
+            raise UserError(f"{names}: the replay's layout has {kept}; give it the task's")
         if replay.batch_size % context.world_size:
             raise UserError(f"data.batch_size {replay.batch_size} can't be dealt out to {context.world_size} ranks")
         if self.normalises and context.world_size > 1:
@@ -229,8 +233,10 @@ class QLearning(Task):
         """Actions (E,) for observations (E, ...): random ones with probability epsilon, else the best."""
         count, generator = self.pool.count, self.context.generator
         explores = torch.rand(count, generator=generator) < self.epsilon()
-        chances = torch.ones(count, self.pool.actions) if mask is None else torch.from_numpy(mask).float()
-        actions = torch.multinomial(chances, 1, generator=generator).squeeze(1)
+        if mask is None:
+            actions = torch.randint(self.pool.actions, (count,), generator=generator)
+        else:
+            actions = torch.multinomial(torch.from_numpy(mask).float(), 1, generator=generator).squeeze(1)
         if self.context.world_size > 1 or not explores.all():  # a sharded model needs all ranks at once
             if self.has_noise:
                 resample_noise(self.model, generator)

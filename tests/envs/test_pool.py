@@ -201,14 +201,16 @@ class MaskedInInfo(Masked):
 
 
 @pytest.mark.parametrize("make", [Masked, MaskedInInfo])
-def test_masks_stand_beside_the_observations_they_belong_to(make: Any) -> None:
-    pool = EnvPool(make, count=2)
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_masks_stand_beside_the_observations_they_belong_to(make: Any, vectorization: Any) -> None:
+    pool = EnvPool(make, count=2, vectorization=vectorization)
     assert pool.has_action_masks and pool.observation_shape == (1,)
     pool.begin(0)
     for _ in range(9):
         step = pool.step(pool.observation[:, 0].astype(np.int64) % 2)
         for observation, mask in ((step.observation, step.action_mask), (step.next_observation, step.next_action_mask)):
             assert mask is not None and np.array_equal(mask.argmax(1), observation[:, 0] % 2)
+    pool.close()
     returns, _ = pool.run_episodes(lambda seen, mask: mask.argmax(1), range(3))
     assert returns.tolist() == [6.0] * 3
 

@@ -21,7 +21,7 @@ def make_task(model: dict[str, Any] | None = None, **settings: Any) -> QLearning
     torch.manual_seed(0)
     pool = environments.create("CartPole-v1", count=2)
     network = aibig.create_model("dqn", in_features=4, actions=2, **(model or {}))
-    drawing = {name: settings[name] for name in ("n_step", "priority_exponent") if name in settings}
+    drawing = {name: settings[name] for name in ("n_step", "discount", "priority_exponent") if name in settings}
     replay = Replay(Layout((4,), 2, 2, **drawing), batch_size=8, capacity=200)
     task = QLearning(network, pool, replay, Context(), **settings)
     for parameter in task.follower.parameters() if task.followers else ():  # which has fallen behind
@@ -190,6 +190,12 @@ def test_new_errors_become_priorities() -> None:
 def test_settings_that_cannot_hold_together_are_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         make_task(**settings)
+
+
+def test_a_replay_that_joins_otherwise_is_refused() -> None:
+    task = make_task()
+    with pytest.raises(UserError, match=r"n_step, discount and priority_exponent: the replay's layout has \(1, 0.99"):
+        QLearning(task.model, task.pool, task.replay, Context(), n_step=3)
 
 
 def test_rewards_are_scaled_then_clipped_in_the_replay_and_not_in_the_return() -> None:
