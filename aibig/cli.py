@@ -308,6 +308,9 @@ def play(parser: argparse.ArgumentParser) -> None:
         from aibig.inference.predictor import film
         from aibig.inference.predictor import play as perform
 
+        for file in filter(None, (chosen.gif, chosen.video)):
+            if not file.parent.is_dir():
+                raise UserError(f"{file}: there is no folder {file.parent}; make it first")
         if chosen.gif or chosen.video:
             from aibig.report import figures
 
@@ -315,7 +318,7 @@ def play(parser: argparse.ArgumentParser) -> None:
             if chosen.gif:
                 chosen.gif.write_bytes(figures.gif(shown.frames, shown.seconds))
             if chosen.video:
-                figures.video(shown.frames, shown.seconds, chosen.video)
+                figures.video(shown.frames, shown.seconds, str(chosen.video))
         played = perform(chosen.path, episodes=chosen.episodes, seed=chosen.seed, render=chosen.render)
         if not chosen.json:
             for number, (value, length) in enumerate(zip(played.returns, played.lengths, strict=True)):
@@ -328,7 +331,9 @@ def play(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=natural, default=0, help="of the first episode; each one has the next")
     parser.add_argument("--render", metavar="MODE", help="gymnasium's render_mode, such as human")
     parser.add_argument("--gif", metavar="FILE", type=Path, help="write the first episode as an animated picture")
-    parser.add_argument("--video", metavar="FILE", help="write the first episode as a video (needs aibig[video])")
+    parser.add_argument(
+        "--video", metavar="FILE", type=Path, help="write the first episode as a video (needs aibig[video])"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 

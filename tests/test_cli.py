@@ -81,6 +81,11 @@ def test_an_agent_plays(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0 and len([line for line in out.splitlines() if line.startswith("episode")]) == 2
     code, _, err = run(capsys, "predict", "run", "x.csv")
     assert code == 2 and "use: aibig play run" in err
+    code, _, err = run(capsys, "play", "run", "--gif", "nowhere/film.gif")
+    assert code == 2 and "nowhere/film.gif: there is no folder" in err
+    pytest.importorskip("pygame", reason="which CartPole is drawn by")
+    assert run(capsys, "play", "run", "--episodes", "1", "--gif", "film.gif")[0] == 0
+    assert Path("film.gif").read_bytes().startswith(b"GIF89a")
 
 
 def test_a_run_is_measured_with_intervals_and_compared(capsys: pytest.CaptureFixture[str]) -> None:
