@@ -78,9 +78,12 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:09d}"
 
 
-def read(path: Path, name: str, device: torch.device | str = "cpu") -> Any:
-    """One file of a checkpoint. Only tensors and plain values are read: no code runs."""
-    return torch.load(path / f"{name}.pt", map_location=device, weights_only=True)
+def read(path: Path, name: str, device: torch.device | str = "cpu", *, mapped: bool = False) -> Any:
+    """One file of a checkpoint. Only tensors and plain values are read: no code runs.
+
+    mapped: its tensors stay in the file until they are looked at, for what is copied from there anyway.
+    """
+    return torch.load(path / f"{name}.pt", map_location=device, weights_only=True, mmap=mapped)
 
 
 def size(content: Any) -> int:

@@ -487,7 +487,7 @@ class Trainer:
             raise UserError(
                 f"{path}: was written by {shared['ranks']} ranks, this run has {self.world.size}; start as many"
             )
-        own = checkpoint.read(path, f"rank-{self.world.rank}")
+        own = checkpoint.read(path, f"rank-{self.world.rank}", mapped=True)
         self.progress = Progress(**shared["progress"])
         self.task.load_state_dict(own["task"])  # first: it refuses data that the weights may not even fit
         for name, module in self._modules().items():

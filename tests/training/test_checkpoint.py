@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +88,40 @@ def test_the_manifest_vouches_for_every_file(folder: Path) -> None:
     manifest = json.loads((folder / "step-000000020" / "manifest.json").read_text())
     assert manifest["step"] == 20 and set(manifest["files"]) == {"shared.pt", "rank-0.pt"}
     assert all(len(facts["sha256"]) == 64 for facts in manifest["files"].values())
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from Linux's /proc")
+def test_a_large_replay_is_saved_and_restored_without_a_second_copy(tmp_path: Path) -> None:
+    """Of 200 MB, three quarters filled. In a process of its own, where nothing else takes or frees memory."""
+    script = """
+import sys
+from pathlib import Path
+import numpy as np
+from aibig.data.frame_replay import FrameReplay
+from aibig.data.transitions import Layout
+from aibig.training import checkpoint
+from aibig.training.distributed import World
+import torch
+
+def megabytes(what):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(what)).split()[1]) / 1e3
+
+folder, layout = Path(sys.argv[1]), Layout((4, 84, 84), 6, 4, torch.uint8, 4)
+replays = [FrameReplay(layout, capacity=28_000) for _ in range(2)]
+frames, zeros, no = np.ones((4, 4, 84, 84), np.uint8), np.zeros(4, np.float32), np.zeros(4, bool)
+for _ in range(5_250):
+    replays[0].add(frames, np.zeros(4, np.int64), zeros, frames, no, no, ~no)
+peak = megabytes("VmHWM")
+assert checkpoint.try_to_write(folder, 1, {"rank-0": replays[0].state_dict()}, World()) is None
+path = checkpoint.newest_whole(folder, print)
+print(megabytes("VmHWM") - peak, (path / "rank-0.pt").stat().st_size / 1e6)
+anonymous = megabytes("RssAnon")
+state = checkpoint.read(path, "rank-0", mapped=True)
+replays[1].load_state_dict(state)
+print(megabytes("RssAnon") - anonymous, len(replays[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    (saving, file), (restoring, count) = (map(float, line.split()) for line in done.stdout.splitlines())
+    assert saving < 30 and 145 < file < 160, "megabytes"
+    assert restoring < 180 and count == 4 * (5_250 - 1)
