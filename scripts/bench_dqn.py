@@ -124,7 +124,7 @@ def our_rate() -> float:
     updates = 2_000
     config = {
         "model": {"name": "dqn", "hidden": [120, 84]},
-        "task": {"name": "q_learning", "env_steps_per_update": 10, "learning_starts": 1_000},
+        "task": {"name": "q_learning", "env_steps_per_update": 10, "learning_starts": 1_000, "double": False},
         "env": {"name": "CartPole-v1", "count": 10},
         "data": {"name": "replay", "batch_size": 128},
         "optimizer": {"name": "adam", "lr": 2.5e-4},
@@ -179,13 +179,13 @@ def filled_replay(capacity: int) -> Any:
     import torch
 
     from aibig.data.frame_replay import FrameReplay
-    from aibig.data.transitions import Layout
+    from aibig.data.transitions import Layout, Steps
 
     replay = FrameReplay(Layout((4, 84, 84), 6, 8, torch.uint8, 4), capacity=capacity)
     frames = np.random.default_rng(0).integers(256, size=(8, 4, 84, 84)).astype(np.uint8)
     zeros, no = np.zeros(8, np.float32), np.zeros(8, bool)
     for _ in range(capacity // 8):
-        replay.add(frames, np.zeros(8, np.int64), zeros, frames, no, no, ~no)
+        replay.add(Steps(frames, np.zeros(8, np.int64), zeros, frames, no, no, ~no))
     return replay
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aibig.data.priorities import Priorities, importance_weights
-from aibig.data.transitions import Array, Layout, Transitions, filled
+from aibig.data.transitions import Array, Layout, Steps, Transitions, filled
 from aibig.errors import UserError
 from aibig.settings import PositiveInt
 
@@ -72,33 +72,23 @@ class FrameReplay:
         """Those of all environments."""
         return slot % self._slots * self._envs + np.arange(self._envs)
 
-    def add(
-        self,
-        observation: Array,
-        action: Array,
-        reward: Array,
-        next_observation: Array,
-        terminated: Array,
-        truncated: Array,
-        acted: Array,
-        action_mask: Array | None = None,
-        next_action_mask: Array | None = None,
-    ) -> None:
-        """Keep a step of E environments in the oldest's place; `next_observation` is what comes in the next step."""
+    def add(self, steps: Steps) -> None:
+        """Keep this in the oldest's place; `next_observation` is what comes in the next step."""
+        observation, ended = steps.observation, steps.terminated | steps.truncated
         places = self._places(self._added)
         for place in places.tolist() if self._firsts else ():
             self._firsts.pop(place, None)
         older = self._places(self._added - 1)
         self._frames[places] = observation[:, -1] if self._stack > 1 else observation
-        self._action[places], self._reward[places] = action, reward
-        self._terminated[places], self._ended[places], self._acted[places] = terminated, terminated | truncated, acted
+        self._action[places], self._reward[places] = steps.action, steps.reward
+        self._terminated[places], self._ended[places], self._acted[places] = steps.terminated, ended, steps.acted
         self._age[places] = np.where(self._begins, 0, np.minimum(self._age[older], 254) + 1)
         if self._masks is not None:
-            self._masks[places] = action_mask
+            self._masks[places] = steps.action_mask
         if self._stack > 1:
             for env in np.flatnonzero(self._begins).tolist():
                 self._firsts[int(places[env])] = observation[env, :-1].copy()
-        self._begins = ~acted  # the reset's result comes next
+        self._begins = ~steps.acted  # the reset's result comes next
         self._added += 1
         if self._priorities is not None:
             self._priorities.remove(places)

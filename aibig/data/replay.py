@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aibig.data.n_step import NStep
 from aibig.data.priorities import Priorities, importance_weights
-from aibig.data.transitions import Array, Layout, Transitions, filled
+from aibig.data.transitions import Array, Layout, Steps, Transitions, filled
 from aibig.errors import UserError
 from aibig.settings import ExistingPath, PositiveInt
 
@@ -72,21 +72,12 @@ class Replay:
         """Transitions that can be drawn."""
         return min(self._kept + self._added, self.capacity)
 
-    def add(
-        self,
-        observation: Array,
-        action: Array,
-        reward: Array,
-        next_observation: Array,
-        terminated: Array,
-        truncated: Array,
-        acted: Array,
-        action_mask: Array | None = None,
-        next_action_mask: Array | None = None,
-    ) -> None:
-        """Keep what a step of E environments completes, over the oldest; see `Memory`."""
-        seen, after = _joined(observation, action_mask), _joined(next_observation, next_action_mask)
-        for rows in self._window.add(seen, action, reward, after, terminated, terminated | truncated, acted):
+    def add(self, steps: Steps) -> None:
+        """Keep the transitions that this completes, over the oldest."""
+        seen = _joined(steps.observation, steps.action_mask)
+        after = _joined(steps.next_observation, steps.next_action_mask)
+        ends = (steps.terminated, steps.terminated | steps.truncated, steps.acted)
+        for rows in self._window.add(seen, steps.action, steps.reward, after, *ends):
             self._put(*rows)
 
     def _put(self, seen: Array, action: Array, reward: Array, after: Array, discount: Array) -> None:

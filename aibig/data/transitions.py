@@ -30,6 +30,20 @@ class Transitions(NamedTuple):
     places: Tensor  # (B,) int64 where each is kept, for `update_priorities`
 
 
+class Steps(NamedTuple):
+    """What E environments did at one time, in NumPy."""
+
+    observation: Array  # (E, ...)
+    action: Array  # (E,)
+    reward: Array  # (E,)
+    next_observation: Array  # (E, ...) of the same episode, also at its end
+    terminated: Array  # (E,)
+    truncated: Array  # (E,)
+    acted: Array  # (E,) False where an environment was reset, which is no step
+    action_mask: Array | None = None  # (E, A)
+    next_action_mask: Array | None = None  # (E, A)
+
+
 @dataclass(frozen=True)
 class Layout:
     """What the steps to be kept are like, and how they are joined and drawn.
@@ -60,19 +74,8 @@ class Memory(Protocol):
     def __len__(self) -> int:
         """Transitions that can be drawn."""
 
-    def add(
-        self,
-        observation: Array,
-        action: Array,
-        reward: Array,
-        next_observation: Array,
-        terminated: Array,
-        truncated: Array,
-        acted: Array,
-        action_mask: Array | None = None,
-        next_action_mask: Array | None = None,
-    ) -> None:
-        """Keep a step of E environments: (E, ...) and (E,). acted: False where one was reset, which is no step."""
+    def add(self, steps: Steps) -> None:
+        """Keep what E environments did at one time."""
 
     def sample(self, count: int, generator: torch.Generator, importance_exponent: float = 1.0) -> Transitions:
         """`count` transitions, drawn with replacement."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from aibig import metrics
 from aibig.config import Config
-from aibig.data.transitions import Layout, Memory, Transitions
+from aibig.data.transitions import Layout, Memory, Steps, Transitions
 from aibig.envs.pool import EnvPool
 from aibig.errors import UserError
 from aibig.inference.modes import evaluating
@@ -223,7 +223,7 @@ class QLearning(Task):
             reward = reward.clip(-self.reward_clip, self.reward_clip)
         ends = (step.terminated, step.truncated, step.acted)
         masks = (step.action_mask, step.next_action_mask)
-        self.replay.add(step.observation, step.action, reward, step.next_observation, *ends, *masks)
+        self.replay.add(Steps(step.observation, step.action, reward, step.next_observation, *ends, *masks))
         self.env_steps += self.pool.count
         for value, length in step.finished:
             self.latest_returns.append(value)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aibig.data.frame_replay import FrameReplay
-from aibig.data.transitions import Layout
+from aibig.data.transitions import Layout, Steps
 from aibig.errors import UserError
 
 DISCOUNT = 0.9
@@ -75,7 +75,7 @@ def test_what_is_drawn_is_what_happened(count: int, stack: int, n_step: int, pri
     generator = torch.Generator().manual_seed(0)
     for time in range(100):
         steps.append(pictures.step())
-        replay.add(**steps[-1])
+        replay.add(Steps(**steps[-1]))
         if time == 70:
             other = FrameReplay(layout, capacity=slots * count)
             other.load_state_dict(replay.state_dict())
@@ -105,11 +105,11 @@ def test_open_steps_that_are_forgotten_are_never_drawn() -> None:
     layout = Layout((2, 3), 5, 2, torch.uint8, n_step=2)
     replay, pictures = FrameReplay(layout, capacity=80), Pictures(2, 1)
     for _ in range(10):
-        replay.add(**pictures.step())
+        replay.add(Steps(**pictures.step()))
     open_frames = {replay._frames[place].tobytes() for place in (8 * 2, 9 * 2)}
     replay.forget([0])
     for _ in range(5):
-        replay.add(**pictures.step())
+        replay.add(Steps(**pictures.step()))
     drawn = replay.sample(500, torch.Generator().manual_seed(0))
     assert not open_frames & {one.numpy().tobytes() for one in drawn.observation}
 

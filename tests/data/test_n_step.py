@@ -7,7 +7,7 @@ import pytest
 
 from aibig.data.n_step import NStep
 from aibig.data.replay import Replay
-from aibig.data.transitions import Layout
+from aibig.data.transitions import Layout, Steps
 
 DISCOUNT = 0.9
 
@@ -67,14 +67,14 @@ def test_a_replay_takes_what_any_number_of_environments_gives(count: int) -> Non
     for _ in range(60):
         ended = generator.random(count) < 0.4
         seen = generator.normal(size=(count, 2)).astype(np.float32)
-        replay.add(seen, np.zeros(count, int), np.ones(count, np.float32), seen, ended, nothing, ~nothing)
+        replay.add(Steps(seen, np.zeros(count, int), np.ones(count, np.float32), seen, ended, nothing, ~nothing))
     assert 50 * count < len(replay) <= 60 * count
 
 
 def test_more_environments_than_the_replay_holds_keep_the_last() -> None:
     replay = Replay(Layout((1,), 2, 10), capacity=4)
     number, nothing = np.arange(10, dtype=np.float32), np.zeros(10, bool)
-    replay.add(number[:, None], np.zeros(10, int), number, number[:, None], nothing, nothing, ~nothing)
+    replay.add(Steps(number[:, None], np.zeros(10, int), number, number[:, None], nothing, nothing, ~nothing))
     assert sorted(replay._rows[:, 0].tolist()) == [6, 7, 8, 9]
 
 

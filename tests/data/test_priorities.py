@@ -8,7 +8,7 @@ import torch
 
 from aibig.data.priorities import Priorities, importance_weights
 from aibig.data.replay import Replay
-from aibig.data.transitions import Layout
+from aibig.data.transitions import Layout, Steps
 
 
 @pytest.mark.parametrize("capacity", [1, 7, 64, 100])
@@ -70,7 +70,7 @@ def test_a_prioritised_replay_draws_by_its_errors_and_goes_on_exactly() -> None:
     replay, other = Replay(layout, capacity=32), Replay(layout, capacity=32)
     for first in range(0, 48, 4):
         number = np.arange(first, first + 4, dtype=np.float32)
-        replay.add(number[:, None], np.zeros(4, int), number, number[:, None], nothing, nothing, ~nothing)
+        replay.add(Steps(number[:, None], np.zeros(4, int), number, number[:, None], nothing, nothing, ~nothing))
     drawn = replay.sample(320, torch.Generator().manual_seed(0))
     assert torch.equal(drawn.observation[:, 0], drawn.reward) and drawn.reward.min() == 16
     replay.update_priorities(drawn.places, (drawn.reward == 20).float() * 10)

@@ -12,7 +12,7 @@ import torch
 import aibig
 from aibig.data.replay import Replay
 from aibig.data.stored_transitions import StoredTransitions
-from aibig.data.transitions import Layout
+from aibig.data.transitions import Layout, Steps
 from aibig.errors import UserError
 
 
@@ -35,7 +35,7 @@ def test_a_file_holds_what_acting_would_have_given(n_step: int, tmp_path: Path) 
     stored, acted = StoredTransitions(layout, path=str(tmp_path / "steps.npz")), Replay(layout, capacity=60)
     for time in range(60):
         row = {name: array[time : time + 1] for name, array in parts.items()}
-        acted.add(**row, acted=np.ones(1, bool))
+        acted.add(Steps(**row, acted=np.ones(1, bool)))
     assert stored.is_fixed and len(stored) == len(acted) == 60
     ours, theirs = (one._rows[np.lexsort(one._rows.T)] for one in (stored, acted))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
@@ -49,7 +49,7 @@ def test_demonstrations_are_never_overwritten(tmp_path: Path) -> None:
     assert len(replay) == 10
     for _ in range(50):
         nothing = np.zeros(2, bool)
-        replay.add(np.full((2, 3), 9.0), number, number, np.full((2, 3), 9.0), nothing, nothing, ~nothing)
+        replay.add(Steps(np.full((2, 3), 9.0), number, number, np.full((2, 3), 9.0), nothing, nothing, ~nothing))
     assert len(replay) == 30 and np.array_equal(replay._rows[:10], before) and (replay._rows[10:, :3] == 9).all()
     other = Replay(layout, capacity=30, demonstrations=str(tmp_path / "steps.npz"))
     other.load_state_dict(replay.state_dict())

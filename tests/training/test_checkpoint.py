@@ -98,7 +98,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from aibig.data.frame_replay import FrameReplay
-from aibig.data.transitions import Layout
+from aibig.data.transitions import Layout, Steps
 from aibig.training import checkpoint
 from aibig.training.distributed import World
 import torch
@@ -111,7 +111,7 @@ folder, layout = Path(sys.argv[1]), Layout((4, 84, 84), 6, 4, torch.uint8, 4)
 replays = [FrameReplay(layout, capacity=28_000) for _ in range(2)]
 frames, zeros, no = np.ones((4, 4, 84, 84), np.uint8), np.zeros(4, np.float32), np.zeros(4, bool)
 for _ in range(5_250):
-    replays[0].add(frames, np.zeros(4, np.int64), zeros, frames, no, no, ~no)
+    replays[0].add(Steps(frames, np.zeros(4, np.int64), zeros, frames, no, no, ~no))
 peak = megabytes("VmHWM")
 assert checkpoint.try_to_write(folder, 1, {"rank-0": replays[0].state_dict()}, World()) is None
 path = checkpoint.newest_whole(folder, print)
