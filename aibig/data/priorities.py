@@ -5,7 +5,7 @@ B draws.
 
 from __future__ import annotations
 
-import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,22 +13,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+FAN = 64
 SMALLEST = 1e-6  # added to an error, so that none is never drawn again (arXiv 1511.05952, section 3.3)
 
 
 class Priorities:
     """Draws in proportion to error**exponent (prioritised experience replay: arXiv 1511.05952, eq. 1).
 
-    A sum tree of two levels, blocks of about sqrt(capacity): a draw finds its block among the sums, then its place in
-    it. Sums are always made anew from what they are sums of, so that rounding does not gather. exponent: alpha.
+    A sum tree in which each sum is that of 64 below it: a draw finds its place among 64 on each level. Sums are always
+    made anew from what they are sums of, so that rounding does not gather. exponent: alpha.
     """
 
     def __init__(self, capacity: int, exponent: float) -> None:
         self.exponent = exponent
-        width = 2 ** math.ceil(math.log2(capacity) / 2)
-        self._blocks = np.zeros((-(-capacity // width), width))
-        self._leaves = self._blocks.reshape(-1)  # the same memory
-        self._sums = np.zeros(len(self._blocks))
+        self._levels: list[NDArray[np.float64]] = []  # from the leaves to the top, (sums above, FAN)
+        count = capacity
+        while not self._levels or count > 1:
+            count = -(-count // FAN)
+            self._levels.append(np.zeros((count, FAN)))
+        self._leaves = self._levels[0].reshape(-1)  # the same memory
         self.largest = 1.0
 
     def add(self, index: NDArray[np.int64]) -> None:
@@ -51,20 +54,22 @@ class Priorities:
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Indices (B,), one from each of `count` equal parts of the sum (appendix B.2.1), and their probabilities."""
-        bounds = self._sums.cumsum()
-        total = bounds[-1]
+        total = self._levels[-1].sum()
         parts = (torch.arange(count) + torch.rand(count, generator=generator, dtype=torch.float64)).numpy() / count
-        aimed = np.minimum(parts * total, np.nextafter(total, 0.0))
-        block = bounds.searchsorted(aimed, side="right")
-        within = self._blocks[block].cumsum(1)  # (B, width)
-        rest = np.minimum(aimed - (bounds[block] - self._sums[block]), np.nextafter(within[:, -1], 0.0))
-        index = block * self._blocks.shape[1] + (within > rest[:, None]).argmax(1)
+        rest, index, rows = parts * total, np.zeros(count, np.int64), np.arange(count)
+        for level in reversed(self._levels):
+            bounds = level[index].cumsum(1)  # (B, FAN)
+            rest = np.minimum(rest, np.nextafter(bounds[:, -1], 0.0))
+            chosen = (bounds > rest[:, None]).argmax(1)
+            rest = rest - (bounds[rows, chosen] - level[index, chosen])
+            index = index * FAN + chosen
         return index, self._leaves[index] / total
 
     def _set(self, index: NDArray[np.int64], values: Any) -> None:
         self._leaves[index] = values
-        blocks = index // self._blocks.shape[1]
-        self._sums[blocks] = self._blocks[blocks].sum(1)
+        for below, above in pairwise(self._levels):
+            index = index // FAN
+            above.reshape(-1)[index] = below[index].sum(1)
 
     def state_dict(self) -> dict[str, Any]:
         """The priorities; they share memory."""
@@ -73,7 +78,8 @@ class Priorities:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self._leaves[:] = state["leaves"].numpy()
-        self._sums[:] = self._blocks.sum(1)
+        for below, above in pairwise(self._levels):
+            above.reshape(-1)[: len(below)] = below.sum(1)
         self.largest = state["largest"]
 
 

@@ -103,7 +103,7 @@ class Replay:
         seen, mask, after, next_mask, reward, discount, action = parts
         shape = self.layout.observation_shape
         if len(shape) != 1:
-            seen, after = seen.view(count, *shape), after.view(count, *shape)
+            seen, after = (one.view(count, *shape).to(self.layout.observation_dtype) for one in (seen, after))
         has_masks = self.layout.action_masks
         return Transitions(
             seen,

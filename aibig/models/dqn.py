@@ -90,6 +90,8 @@ class Dqn(nn.Module):
     def forward(self, observations: Tensor, fractions: Tensor | None = None) -> Tensor:
         """(B, in_features) -> (B, actions), or what `distribution` reads, (B, actions, N). fractions: (B, N)."""
         inputs = observations.flatten(1)
+        if not inputs.is_floating_point():
+            inputs = inputs.float()
         if self.factor is not None:
             inputs = inputs * self.factor
         elif self.norm is not None:

@@ -11,7 +11,7 @@ from aibig.data.replay import Replay
 from aibig.data.transitions import Layout, Steps
 
 
-@pytest.mark.parametrize("capacity", [1, 7, 64, 100])
+@pytest.mark.parametrize("capacity", [1, 7, 64, 100, 5_000])
 def test_draws_are_in_proportion_to_the_error_to_the_power(capacity: int) -> None:
     generator, torch_generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     priorities = Priorities(capacity, 0.6)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aibig.data.replay import Replay as Ring
-from aibig.data.transitions import Layout
+from aibig.data.transitions import Layout, Steps
 
 
 class Replay(Ring):
@@ -59,6 +59,14 @@ def test_an_observation_of_any_shape_comes_back() -> None:
     replay.put(observation, np.array([0, 1]), np.zeros(2), observation, np.zeros(2))
     drawn = replay.sample(20, torch.Generator().manual_seed(0))
     assert torch.equal(drawn.observation, torch.from_numpy(observation)[drawn.action])
+
+
+def test_bytes_of_pictures_come_back_as_bytes() -> None:
+    replay = Ring(Layout((2, 3), 3, observation_dtype=torch.uint8), capacity=5)
+    seen, nothing = np.arange(6, dtype=np.uint8).reshape(1, 2, 3) * 50, np.zeros(1, bool)
+    replay.add(Steps(seen, np.zeros(1, int), np.zeros(1, np.float32), seen, nothing, nothing, ~nothing))
+    drawn = replay.sample(2, torch.Generator())
+    assert drawn.observation.dtype == torch.uint8 and np.array_equal(drawn.next_observation[0].numpy(), seen[0])
 
 
 def test_state_goes_on_exactly() -> None:
