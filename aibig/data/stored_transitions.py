@@ -67,6 +67,7 @@ def read_transitions(path: str | Path, layout: Layout) -> tuple[Array, ...]:
             if missing:
                 raise UserError(f"{path}: has no array {missing[0]!r}; it takes {', '.join(PARTS)}")
             parts = {name: file[name] for name in PARTS}
+            parts |= {name: parts[name].astype(bool) for name in ("terminated", "truncated")}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         if isinstance(error, UserError):
             raise
@@ -84,6 +85,8 @@ def read_transitions(path: str | Path, layout: Layout) -> tuple[Array, ...]:
     for name in ("observation", "next_observation", "reward"):
         if not np.isfinite(parts[name]).all():
             raise UserError(f"{path}: {name} holds numbers that are not finite")
+    seen, after = (parts[name].reshape(count, -1) for name in ("observation", "next_observation"))
+    parts["truncated"][:-1] |= (after[:-1] != seen[1:]).any(1)  # what follows there is another episode's
     return n_step_transitions(**parts, steps=layout.n_step, discount=layout.discount)
 
 
@@ -98,7 +101,8 @@ def save_transitions(
 ) -> None:
     """Write N steps in the order in which they happened as a .npz file: (N, ...) and (N,) each.
 
-    An episode's last step has terminated or truncated True; so has the last one before a gap.
+    An episode's last step has terminated or truncated True; where the next observation is not the one that follows, an
+    episode is taken to end too.
     """
     given = (observation, action, reward, next_observation, terminated, truncated)
     parts = {

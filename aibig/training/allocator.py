@@ -8,6 +8,7 @@ import platform
 
 # glibc's malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
 KEPT = {-3: 1 << 30, -1: 2**31 - 1, -2: 64 << 20}  # bytes
+MOST = {-3: 32 << 20}  # what older versions take at most
 
 
 def keep_memory() -> None:
@@ -21,4 +22,5 @@ def keep_memory() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first allocation
     c_library = ctypes.CDLL(None)
     for parameter, value in KEPT.items():
-        c_library.mallopt(parameter, value)
+        if not c_library.mallopt(parameter, value) and parameter in MOST:
+            c_library.mallopt(parameter, MOST[parameter])

@@ -22,6 +22,7 @@ def steps(count: int = 60) -> dict[str, Any]:
     ended = generator.random(count) < 0.2
     terminated = ended & (generator.random(count) < 0.5)
     seen = generator.normal(size=(2, count, 3)).astype(np.float32)
+    seen[0, 1:] = np.where(ended[:-1, None], seen[0, 1:], seen[1, :-1])
     parts = {"observation": seen[0], "action": generator.integers(4, size=count)}
     parts |= {"reward": generator.normal(size=count).astype(np.float32), "next_observation": seen[1]}
     return parts | {"terminated": terminated, "truncated": ended & ~terminated}
@@ -39,6 +40,15 @@ def test_a_file_holds_what_acting_would_have_given(n_step: int, tmp_path: Path) 
     assert stored.is_fixed and len(stored) == len(acted) == 60
     ours, theirs = (one._rows[np.lexsort(one._rows.T)] for one in (stored, acted))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_steps_that_do_not_follow_each_other_are_not_joined(tmp_path: Path) -> None:
+    parts = steps(30)
+    order = np.random.default_rng(1).permutation(30)
+    aibig.save_transitions(tmp_path / "steps.npz", **{name: array[order] for name, array in parts.items()})
+    rows = [StoredTransitions(Layout((3,), 4, n_step=n), path=str(tmp_path / "steps.npz"))._rows for n in (1, 3)]
+    alike = (rows[0] == rows[1]).all(1)
+    assert alike.mean() > 0.8, "hardly any stand beside the one that they lead to"
 
 
 def test_demonstrations_are_never_overwritten(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from aibig.training.allocator import keep_memory
 if sys.argv[1] == "kept":
     keep_memory()
 def step():
-    return [torch.ones(1_000_000) for _ in range(8)]  # 4 MB each, all freed at once
+    return [torch.ones(10_000_000) for _ in range(2)]  # 40 MB each, more than glibc learns to keep by itself
 for _ in range(3):
     step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -30,4 +30,6 @@ def test_what_a_step_frees_is_not_given_back() -> None:
         int(subprocess.run([sys.executable, "-c", SCRIPT, how], check=True, capture_output=True, text=True).stdout)
         for how in ("as it is", "kept")
     )
+    if not given_back:
+        pytest.skip("this C library gives nothing back by itself")
     assert kept < given_back / 10
