@@ -65,8 +65,8 @@ class Player:
         except gymnasium.error.DependencyNotInstalled as error:
             raise UserError(f"render {render!r} needs a package that is not installed: {error}") from None
 
-    def film(self, *, seed: int = 0, frames_at_most: int | None = FRAMES_AT_MOST) -> Film:
-        """A greedy episode as its environment draws it; of a long one each second, fourth, eighth frame.
+    def film(self, *, seed: int = 0, whole: bool = False) -> Film:
+        """A greedy episode as its environment draws it; unless `whole`, each second, fourth, eighth frame of a long one.
 
         Raises UserError if the environment draws nothing, or a package that drawing takes is missing.
         """
@@ -87,7 +87,7 @@ class Player:
                     ended = terminated or truncated
                     if film.length % every == 0 or ended:
                         film.frames.append(draw(env))
-                    if frames_at_most is not None and len(film.frames) > frames_at_most and not ended:
+                    if not whole and len(film.frames) > FRAMES_AT_MOST and not ended:
                         del film.frames[1::2]
                         every *= 2
             film.seconds = film.length / env.metadata.get("render_fps", 30)

@@ -115,7 +115,7 @@ def load_draft(path: str | Path | None) -> TextGenerator | None:
 def film(path: str | Path, *, seed: int = 0, whole: bool = False) -> Film:
     """A greedy episode of the agent at `path` in pictures, as `Player.film` says; `whole`: with all of them."""
     player: Player = load_predictor(path, "player")
-    return player.film(seed=seed, **({"frames_at_most": None} if whole else {}))
+    return player.film(seed=seed, whole=whole)
 
 
 def play(path: str | Path, *, episodes: int = 10, seed: int = 0, render: str | None = None) -> Returns:
