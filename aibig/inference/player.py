@@ -66,7 +66,7 @@ class Player:
             raise UserError(f"render {render!r} needs a package that is not installed: {error}") from None
 
     def film(self, *, seed: int = 0, whole: bool = False) -> Film:
-        """A greedy episode as its environment draws it; unless `whole`, each second, fourth, eighth frame of a long one.
+        """A greedy episode as its environment draws it; unless `whole`, of a long one each second, fourth, ... frame.
 
         Raises UserError if the environment draws nothing, or a package that drawing takes is missing.
         """
