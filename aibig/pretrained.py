@@ -14,8 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from aibig.data.tokenizer import tokenizer_from_dict
 from aibig.errors import UserError
-from aibig.inference.model_folder import WEIGHTS, model_folder
+from aibig.inference.filling import mask_token
+from aibig.inference.model_folder import WEIGHTS, model_folder, read_facts
 from aibig.inference.published import (
     published_folder,
     published_tensors,
@@ -30,6 +32,7 @@ from aibig.settings import Fraction, PositiveInt, checked
 
 NAMED_IN_REPORT = 4
 POSITIONS = "positions.weight"  # (context, C): a model for shorter texts needs only the first
+EMBEDDING = "embedding.weight"  # (V, C): what fills blanks may have a last token for them, which others do without
 
 
 @checked
@@ -87,8 +90,8 @@ def take_weights(model: nn.Module, source: str | Path) -> str:
 def read_source(model: nn.Module, source: str | Path) -> dict[str, Tensor]:
     """The tensors, by their names in `model`, of a run's folder, a model folder, a file or a published model.
 
-    Learned positions are cut to as many as the model has. Raises UserError if there are none, or if a published model
-    is another than this one.
+    Learned positions are cut to as many as the model has, and a token for blanks is left out where it has none. Raises
+    UserError if there are none, or if a published model is another than this one.
     """
     path = Path(source)
     if not path.exists():
@@ -102,12 +105,25 @@ def read_source(model: nn.Module, source: str | Path) -> dict[str, Tensor]:
     own = own_tensors(model)
     if POSITIONS in own and POSITIONS in given:
         given[POSITIONS] = given[POSITIONS][: len(own[POSITIONS])]
+    if EMBEDDING in own and EMBEDDING in given and _adds_blank(path):
+        given[EMBEDDING] = given[EMBEDDING][: max(len(own[EMBEDDING]), len(given[EMBEDDING]) - 1)]
     if published is not None:
         entry = _entry(model)
         for name, value in own.items():
             if name.startswith(entry.depth_order) or (name in given and not name.startswith(entry.head)):
                 refuse_misfit(published, name, given.get(name), value)
     return given
+
+
+def _adds_blank(path: Path) -> bool:
+    """Whether what is saved in `path` fills blanks with a token more than its tokenizer's for them."""
+    if not path.is_dir() or published_folder(path) is not None:
+        return False
+    facts = read_facts(model_folder(path))
+    if facts.get("predictor") != "blanks":
+        return False
+    tokenizer = tokenizer_from_dict(facts["tokenizer"])
+    return mask_token(tokenizer) == tokenizer.vocab_size
 
 
 def published_settings(name: Any, source: str | Path) -> dict[str, Any]:

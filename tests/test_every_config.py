@@ -37,7 +37,7 @@ def test_config_trains(name: str, tmp_path: Path, tiny_text: Path) -> None:
 def load_config_with_data(name: str, text: Path) -> tuple[aibig.Config, dict[str, str]]:
     """The config, and the settings that, where it names files of the user's, name some that are here instead."""
     data = read_yaml(CONFIGS[name])[0].get("data", {})
-    here = REVIEWS if data.get("name") == "text_labels" else text
+    here = REVIEWS if data.get("name") in ("text_labels", "sentences") else text
     overrides = {f"data.{key}": str(here) for key in data if key.endswith("path")}
     if "root" in data:
         overrides["data.root"] = str(write_mnist(text.parent))

@@ -308,3 +308,21 @@ def test_a_classifier_starts_from_a_language_model_of_its_sentences_and_of_no_ot
         aibig.train(others)
     cure = "set data.tokenizer=language/model/model.json"
     assert str(caught.value) == f"config: finetune: language: read other tokens than these data have; {cure}"
+
+
+def test_a_classifier_starts_from_a_model_that_fills_blanks_and_leaves_out_the_token_for_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentences = {"name": "sentences", "path": str(REVIEWS), "tokenizer": "words", "batch_size": 4, "context": 8}
+    both_ends = {**TEXTS["model"], "bidirectional": True}
+    blanks = {"model": both_ends, "task": {"name": "masked_language_modelling"}, "data": sentences}
+    aibig.train({**TEXTS, **blanks}, {"trainer.max_steps": 3}, out="blanks")
+    data = {**TEXTS["data"], "tokenizer": "blanks/model/model.json"}
+    config = {**TEXTS, "model": both_ends, "data": data, "finetune": {"weights": "blanks"}}
+    tuned = aibig.train(config, {"trainer.max_steps": 1}, out="tuned")
+    assert "finetune: 9 of 11 tensors taken from blanks; newly initialised: head.weight" in capsys.readouterr().err
+    before, after = (weights_of(str(one))["embedding.weight"] for one in ("blanks", tuned.path))
+    assert len(before) == len(after) + 1
+    assert (before[:-1] - after).abs().max() < 0.02, "one step of 0.01"
+    train_in_two_parts(config, 37, Path("parts"))
+    assert_same_run(Path(aibig.train(config, out="whole").path), Path("parts"))

@@ -28,6 +28,7 @@ class LanguageModel(nn.Module, ABC):
 
     vocab_size: int
     num_classes: int | None = None
+    looks_ahead: bool = False  # whether a state knows the tokens after it, so that it can fill blanks but not foretell
     context: int | None = None  # tokens that it can look at together; None: any number
 
     @abstractmethod

@@ -32,9 +32,9 @@ class Lstm(LanguageModel):
     weight_drop: of weights from hidden to hidden. word_dropout: of single tokens of the text. embedding_dropout: of
     tokens of the vocabulary, wherever they stand in the batch.
     num_classes: C, for a classifier of texts: its head is Linear(H, C) on the states of all tokens pooled by
-    `pooling` (see aibig.layers.pooling), and may be `bidirectional`, reading from both ends.
+    `pooling` (see aibig.layers.pooling). bidirectional: it reads from both ends, as a classifier or to fill blanks.
 
-    Raises UserError for a bidirectional language model, and for widths that don't fit.
+    Raises UserError for widths that don't fit.
     """
 
     def __init__(
@@ -56,19 +56,18 @@ class Lstm(LanguageModel):
         bidirectional: bool = False,
     ) -> None:
         super().__init__()
-        if bidirectional and num_classes is None:
-            raise UserError("bidirectional: a language model may not look ahead; leave it out, or set num_classes")
         if projection is not None and projection >= hidden:
             raise UserError(
                 f"projection {projection} must be narrower than hidden ({hidden}); lower it or leave it out"
             )
-        width = projection or hidden
-        if tied and embedding != width:
+        width = (projection or hidden) * (1 + bidirectional)
+        if tied and num_classes is None and embedding != width:
             raise UserError(
                 f"tied: the embedding ({embedding}) must be as wide as the LSTM's outputs ({width}); "
                 f"set embedding to {width}, or another hidden or projection"
             )
         self.vocab_size, self.num_classes, self.pooling = vocab_size, num_classes, pooling
+        self.looks_ahead = bidirectional
         self.embedding = nn.Embedding(vocab_size, embedding)
         self.lstm = LSTM(
             embedding,
@@ -83,7 +82,7 @@ class Lstm(LanguageModel):
         self.dropout = LockedDropout(dropout) if locked_dropout else nn.Dropout(dropout)
         self.word_dropout = nn.Dropout1d(word_dropout)
         self.embedding_dropout = EmbeddingDropout(embedding_dropout)
-        self.head = nn.Linear(width * (1 + bidirectional), num_classes or vocab_size)
+        self.head = nn.Linear(width, num_classes or vocab_size)
         if tied and num_classes is None:
             nn.init.uniform_(self.embedding.weight, -TIED_RANGE, TIED_RANGE)
             self.head.weight = self.embedding.weight
@@ -95,11 +94,13 @@ class Lstm(LanguageModel):
         memory: Memory | None = None,
         targets: Tensor | None = None,
         documents: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> tuple[Tensor | TokenScores, Memory] | Tensor:
         """tokens (B, T) -> logits (B, T, V), or with targets (B, T) TokenScores; and the memory, a new one.
 
         A classifier: scores (B, C). See `LanguageModel.forward`. The states of TokenScores are the LSTM's outputs
-        without and with dropout, (B, T, H) each.
+        without and with dropout, (B, T, H) each. targets (M,) and places (M,): TokenScores (M,) of the targets at
+        these places, b T + t, alone.
 
         Raises UserError for documents, whose borders it can't see.
         """
@@ -111,6 +112,8 @@ class Lstm(LanguageModel):
             pooled = self._pooled(outputs, lengths).unsqueeze(1)  # (B, 1, H)
             return self.head(self.dropout(pooled).squeeze(1))
         dropped = self.dropout(outputs)
+        if places is not None:
+            outputs, dropped = (one.flatten(0, 1)[places] for one in (outputs, dropped))  # (M, H) each
         if targets is None:
             return self.head(dropped), memory
         scores = token_scores(dropped, self.head.weight, self.head.bias, targets)
@@ -124,7 +127,9 @@ class Lstm(LanguageModel):
         return pool(outputs, lengths, self.pooling)
 
     def start_memory(self, batch_size: int = 1, max_tokens: int | None = None) -> Memory:
-        """Zeros."""
+        """Zeros. Raises UserError if it reads from both ends: then nothing can follow."""
+        if self.looks_ahead:
+            raise UserError("an lstm that is bidirectional can't read on; leave that out to generate")
         return self.lstm.start_memory(batch_size)
 
     def select_memory(self, memory: Memory, rows: Tensor) -> Memory:

@@ -39,7 +39,7 @@ class LanguageModelling(Task):
     sample_tokens: after each evaluation so many tokens are written on from `sample_prompt`, by default the beginning
     of the validation part, and put into the log.
 
-    Raises UserError for penalties that the model hands out no outputs for.
+    Raises UserError for penalties that the model hands out no outputs for, and for a model that looks ahead.
     """
 
     counts: tuple[str, ...] = ("tokens",)
@@ -61,6 +61,11 @@ class LanguageModelling(Task):
         sample_tokens: NonNegativeInt = 0,
         sample_prompt: str | None = None,
     ) -> None:
+        if isinstance(model, LanguageModel) and model.looks_ahead:
+            raise UserError(
+                f"a {type(model).__name__} that is bidirectional sees the token that it should foretell; leave that "
+                "out, or take the task 'masked_language_modelling'"
+            )
         self.model, self.data, self.context = model, data, context
         self.label_smoothing, self.z_loss = label_smoothing, z_loss
         self.activation_penalty, self.slowness_penalty = activation_penalty, slowness_penalty

@@ -16,6 +16,7 @@ from aibig.data.text import TextData
 from aibig.errors import UserError
 from aibig.inference.filling import hide, mask_token, read_with_blanks
 from aibig.inference.modes import evaluating
+from aibig.layers.language_model import LanguageModel
 from aibig.outcomes import Tokens
 from aibig.tasks.base import Batch, Context, Loss, Task
 
@@ -23,15 +24,19 @@ from aibig.tasks.base import Batch, Context, Loss, Task
 class MaskedLanguageModelling(Task):
     """Cross-entropy of hidden tokens, a seventh of each window, in windows that are shuffled anew each epoch.
 
-    Raises UserError for data that are read as a stream, and for a model whose forward takes no `places`.
+    Raises UserError for data that are read as a stream, and for a model that does not look ahead, or whose forward
+    takes no `places`.
     """
 
     counts: tuple[str, ...] = ("tokens",)
     lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
 
     def __init__(self, model: nn.Module, data: TextData, context: Context) -> None:
-        if "places" not in inspect.signature(model.forward).parameters:
-            raise UserError(f"a {type(model).__name__} fills no blanks; take the model 'bert'")
+        takes_places = "places" in inspect.signature(model.forward).parameters
+        if not takes_places or (isinstance(model, LanguageModel) and not model.looks_ahead):
+            raise UserError(
+                f"a {type(model).__name__} fills no blanks; take the model 'bert', or 'lstm' with bidirectional: true"
+            )
         self.model, self.data, self.context = model, data, context
         data.to(context.device)
         self.windows = data.training_windows(context.seed, context.rank, context.world_size)

@@ -25,6 +25,8 @@ CONFIG: dict[str, Any] = {
     "trainer": {"max_steps": 300, "threads": 1, "eval_every": 1000},
 }
 
+MODELS = [CONFIG["model"], {"name": "lstm", "embedding": 16, "hidden": 32, "layers": 1, "bidirectional": True}]
+
 
 def test_a_seventh_is_hidden_and_most_of_it_behind_the_blank() -> None:
     tokens = torch.arange(20).repeat(100, 10)  # (100, 200)
@@ -39,8 +41,9 @@ def test_a_seventh_is_hidden_and_most_of_it_behind_the_blank() -> None:
     assert 0.77 < blank < 0.83 and 0.08 < same < 0.13  # a tenth, and a twentieth of the tenth that is drawn
 
 
-def test_the_loss_is_the_cross_entropy_of_what_is_hidden() -> None:
-    _, task = build(load_config(CONFIG))
+@pytest.mark.parametrize("model", MODELS)
+def test_the_loss_is_the_cross_entropy_of_what_is_hidden(model: dict[str, Any]) -> None:
+    _, task = build(load_config(CONFIG, {"model": model}))
     task.model.eval()
     batch = task.next_batch()
     shown, places, targets = batch.data
@@ -51,8 +54,9 @@ def test_the_loss_is_the_cross_entropy_of_what_is_hidden() -> None:
     assert task.evaluate("validation") == task.evaluate("validation")
 
 
-def test_it_learns_and_fills_blanks(tmp_path: Path, capsys: Any) -> None:
-    run = aibig.train(CONFIG, out=tmp_path / "run")
+@pytest.mark.parametrize("model", MODELS)
+def test_it_learns_and_fills_blanks(model: dict[str, Any], tmp_path: Path) -> None:
+    run = aibig.train(CONFIG, {"model": model}, out=tmp_path / "run")
     assert run.result is not None and run.result["metrics"]["loss"] < 0.7  # 1.95 for seven letters alike
     (first, *_) = aibig.predict(run.path, "cdef[MASK]abcdefgab")
     assert first["token"] == "g" and first["probability"] > 0.5
@@ -76,7 +80,13 @@ def test_stopping_and_resuming_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_what_does_not_belong_together_is_refused() -> None:
-    with pytest.raises(UserError, match="a Gpt fills no blanks; take the model 'bert'"):
-        build(load_config(CONFIG, {"model": {"name": "gpt"}}))
+    for name in ("gpt", "lstm"):
+        with pytest.raises(UserError, match=f"a {name.title()} fills no blanks; take the model 'bert', or 'lstm' with"):
+            build(load_config(CONFIG, {"model": {"name": name}}))
+    both_ends = {"model": {"name": "lstm", "bidirectional": True}}
+    with pytest.raises(UserError, match="a Lstm that is bidirectional sees the token that it should foretell"):
+        build(load_config(CONFIG, {**both_ends, "task": {"name": "language_modelling"}}))
+    with pytest.raises(UserError, match="can't read on"):
+        aibig.create_model("lstm", vocab_size=9, bidirectional=True).generate(torch.zeros(1, 2, dtype=torch.long))
     with pytest.raises(UserError, match="carries no memory"):
         build(load_config(CONFIG, {"data.order": "stream"}))
