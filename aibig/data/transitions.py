@@ -64,7 +64,7 @@ class Layout:
     priority_exponent: float = 0.0
 
 
-class Memory(Protocol):
+class ReplayBuffer(Protocol):
     """Keeps steps and draws transitions."""
 
     layout: Layout

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from aibig import metrics
 from aibig.config import Config
-from aibig.data.transitions import Layout, Memory, Steps, Transitions
+from aibig.data.transitions import Layout, ReplayBuffer, Steps, Transitions
 from aibig.envs.pool import EnvPool
 from aibig.errors import UserError
 from aibig.inference.modes import evaluating
@@ -79,7 +79,7 @@ class QLearning(Task):
         self,
         model: nn.Module,
         pool: EnvPool,
-        replay: Memory,
+        replay: ReplayBuffer,
         context: Context,
         *,
         discount: Fraction = 0.99,
@@ -179,7 +179,7 @@ class QLearning(Task):
             task.get("discount", 0.99),
             task.get("priority_exponent", 0.0),
         )
-        replay: Memory = config.create("data", layout)
+        replay: ReplayBuffer = config.create("data", layout)
         size = int(np.prod(pool.observation_shape))
         shape = list(pool.observation_shape)
         given = {"in_features": size, "shape": shape, "actions": pool.actions, "out_features": pool.actions}
