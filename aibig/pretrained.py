@@ -14,9 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from aibig.data.tokenizer import tokenizer_from_dict
 from aibig.errors import UserError
-from aibig.inference.filling import mask_token
+from aibig.inference.filling import adds_blank
 from aibig.inference.model_folder import WEIGHTS, model_folder, read_facts
 from aibig.inference.published import (
     published_folder,
@@ -119,11 +118,7 @@ def _adds_blank(path: Path) -> bool:
     """Whether what is saved in `path` fills blanks with a token more than its tokenizer's for them."""
     if not path.is_dir() or published_folder(path) is not None:
         return False
-    facts = read_facts(model_folder(path))
-    if facts.get("predictor") != "blanks":
-        return False
-    tokenizer = tokenizer_from_dict(facts["tokenizer"])
-    return mask_token(tokenizer) == tokenizer.vocab_size
+    return adds_blank(read_facts(model_folder(path)))
 
 
 def published_settings(name: Any, source: str | Path) -> dict[str, Any]:

@@ -30,6 +30,14 @@ def mask_token(tokenizer: Tokenizer) -> int:
     return tokenizer.vocab_size if tokenizer.blank is None else tokenizer.blank
 
 
+def adds_blank(facts: dict[str, Any]) -> bool:
+    """Whether the model of `facts`, what model.json holds, fills blanks by a token more than its tokenizer has."""
+    if facts.get("predictor") != "blanks":
+        return False
+    tokenizer = tokenizer_from_dict(facts["tokenizer"])
+    return mask_token(tokenizer) == tokenizer.vocab_size
+
+
 def hide(tokens: Tensor, mask: int, vocab_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """tokens (B, T) with some hidden, their places b T + t (B K,) and what they are (B K,).
 
