@@ -228,7 +228,6 @@ def has_sb3() -> bool:
 
 def sb3_cartpole(seed: int) -> tuple[float, float]:
     """With the settings of its zoo (rl-baselines3-zoo, hyperparams/dqn.yml), evaluated every 1,000 env steps."""
-    import gymnasium
     import torch
     from stable_baselines3 import DQN
     from stable_baselines3.common.callbacks import BaseCallback
@@ -248,8 +247,6 @@ def sb3_cartpole(seed: int) -> tuple[float, float]:
             return mean < GOAL
 
     def mean_of(episodes: int, first: int) -> float:
-        env = gymnasium.make_vec("CartPole-v1", 1, "sync")
-        env.close()
         from stable_baselines3.common.env_util import make_vec_env
 
         envs = make_vec_env("CartPole-v1", n_envs=10, seed=first)

@@ -66,7 +66,7 @@ class FrameReplay:
 
     def _oldest(self) -> int:
         """The first slot of which the whole stack is there."""
-        return max(0, self._added - self._slots + self._stack - 1) if self._added > self._slots else 0
+        return self._added - self._slots + self._stack - 1 if self._added > self._slots else 0
 
     def _places(self, slot: int) -> Places:
         """Those of all environments."""
@@ -80,7 +80,7 @@ class FrameReplay:
             self._firsts.pop(place, None)
         older = self._places(self._added - 1)
         self._frames[places] = observation[:, -1] if self._stack > 1 else observation
-        self._action[places], self._reward[places] = steps.action, steps.reward
+        self._action[places], self._reward[places] = steps.action, self.layout.rewards(steps.reward)
         self._terminated[places], self._ended[places], self._acted[places] = steps.terminated, ended, steps.acted
         self._age[places] = np.where(self._begins, 0, np.minimum(self._age[older], 254) + 1)
         if self._masks is not None:
@@ -105,7 +105,7 @@ class FrameReplay:
             places = self._draw(count, generator)
         else:
             places, probabilities = self._priorities.draw(count, generator)
-            weight = importance_weights(probabilities, len(self), importance_exponent)
+            weight = importance_weights(probabilities, importance_exponent)
         cells = len(self._action)
         ahead = (places[:, None] + np.arange(self._steps) * self._envs) % cells  # (B, n)
         ended = self._ended[ahead]

@@ -83,7 +83,6 @@ class Priorities:
         self.largest = state["largest"]
 
 
-def importance_weights(probabilities: NDArray[np.float64], drawn_from: int, exponent: float) -> Tensor:
+def importance_weights(probabilities: NDArray[np.float64], exponent: float) -> Tensor:
     """(B,) float32, 1 for the rarest: what makes up for drawing some more often (section 3.4). exponent: beta."""
-    weights = (drawn_from * probabilities) ** -exponent
-    return torch.from_numpy((weights / weights.max()).astype(np.float32))
+    return torch.from_numpy(((probabilities.min() / probabilities) ** exponent).astype(np.float32))

@@ -77,7 +77,7 @@ class Replay:
         seen = _joined(steps.observation, steps.action_mask)
         after = _joined(steps.next_observation, steps.next_action_mask)
         ends = (steps.terminated, steps.terminated | steps.truncated, steps.acted)
-        for rows in self._window.add(seen, steps.action, steps.reward, after, *ends):
+        for rows in self._window.add(seen, steps.action, self.layout.rewards(steps.reward), after, *ends):
             self._put(*rows)
 
     def _put(self, seen: Array, action: Array, reward: Array, after: Array, discount: Array) -> None:
@@ -98,7 +98,7 @@ class Replay:
             index = torch.randint(len(self), (count,), generator=generator)
         else:
             places, probabilities = self._priorities.draw(count, generator)
-            index, weight = torch.from_numpy(places), importance_weights(probabilities, len(self), importance_exponent)
+            index, weight = torch.from_numpy(places), importance_weights(probabilities, importance_exponent)
         parts = self._tensor.index_select(0, index).split(self._columns, 1)
         seen, mask, after, next_mask, reward, discount, action = parts
         shape = self.layout.observation_shape

@@ -26,8 +26,7 @@ class StoredTransitions(Replay):
     """A replay that holds what a file does and nothing else: the agent does not act (offline reinforcement learning).
 
     path: a .npz file of NumPy, with the arrays observation and next_observation (N, ...), action, reward, terminated
-    and truncated (N,), as `save_transitions` writes it. Rewards are as they are in the file. batch_size: of a
-    micro-batch over all ranks.
+    and truncated (N,), as `save_transitions` writes it. batch_size: of a micro-batch over all ranks.
 
     Raises UserError for a file that is something else, or of another environment.
     """
@@ -72,7 +71,7 @@ def read_transitions(path: str | Path, layout: Layout) -> tuple[Array, ...]:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: is no .npz file of NumPy ({error}); write one with aibig.save_transitions") from None
-    count = len(parts["action"])
+    count = parts["observation"].shape[0] if parts["observation"].ndim else 0
     for name, array in parts.items():
         shape = (count, *(layout.observation_shape if "observation" in name else ()))
         if array.shape != shape:
@@ -83,10 +82,13 @@ def read_transitions(path: str | Path, layout: Layout) -> tuple[Array, ...]:
     if actions.dtype.kind not in "iu" or actions.min() < 0 or actions.max() >= layout.actions:
         raise UserError(f"{path}: action must hold whole numbers from 0 to {layout.actions - 1}")
     for name in ("observation", "next_observation", "reward"):
+        if parts[name].dtype.kind not in "fiub":
+            raise UserError(f"{path}: {name} must hold numbers")
         if not np.isfinite(parts[name]).all():
             raise UserError(f"{path}: {name} holds numbers that are not finite")
     seen, after = (parts[name].reshape(count, -1) for name in ("observation", "next_observation"))
     parts["truncated"][:-1] |= (after[:-1] != seen[1:]).any(1)  # what follows there is another episode's
+    parts["reward"] = layout.rewards(parts["reward"])
     return n_step_transitions(**parts, steps=layout.n_step, discount=layout.discount)
 
 

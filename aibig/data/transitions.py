@@ -50,7 +50,7 @@ class Layout:
 
     observation_dtype: bytes of pictures stay bytes. frame_stack: frames that stand along the first axis of an
     observation, each step with one new. action_masks: whether not all actions can always be taken. n_step: steps whose
-    rewards a transition sums. priority_exponent: 0 draws uniformly.
+    rewards a transition sums. priority_exponent: 0 draws uniformly. reward_scale, reward_clip: see `rewards`.
     """
 
     observation_shape: tuple[int, ...]
@@ -62,6 +62,13 @@ class Layout:
     n_step: int = 1
     discount: float = 0.99
     priority_exponent: float = 0.0
+    reward_scale: float = 1.0
+    reward_clip: float | None = None
+
+    def rewards(self, given: Array) -> Array:
+        """Those to learn from, wherever they come from: given ones (E,) scaled, then cut off at +-reward_clip."""
+        scaled = given if self.reward_scale == 1.0 else given * np.float32(self.reward_scale)
+        return scaled if self.reward_clip is None else scaled.clip(-self.reward_clip, self.reward_clip)
 
 
 class ReplayBuffer(Protocol):

@@ -64,8 +64,8 @@ class Episodes:
 
     def begin(self, seed: int) -> None:
         """All at their first episode."""
-        self.__init__(len(self.numbers))  # type: ignore[misc]
-        self.seed = seed
+        self.seed, self.numbers = seed, [0] * len(self.numbers)
+        self.actions = [[] for _ in self.numbers]
 
     def seed_of(self, index: int) -> int:
         """That of the present episode of an environment."""

@@ -64,6 +64,8 @@ class Player:
                 )
         except gymnasium.error.DependencyNotInstalled as error:
             raise UserError(f"render {render!r} needs a package that is not installed: {error}") from None
+        finally:
+            pool.close()
 
     def film(self, *, seed: int = 0, whole: bool = False) -> Film:
         """A greedy episode as its environment draws it; unless `whole`, of a long one each second, fourth, ... frame.
@@ -95,6 +97,7 @@ class Player:
             raise UserError(f"the environment can't be drawn: {error}") from None
         finally:
             env.close()
+            pool.close()
         return film
 
 

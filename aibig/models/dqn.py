@@ -81,6 +81,8 @@ class Dqn(nn.Module):
         )
         plain = not (dueling or noisy or distribution)
         self.hidden_layers = nn.Sequential(*layers(widths if plain else widths[:-1], layer_norm=layer_norm))
+        if len(widths) < 2 and not plain:
+            raise UserError("hidden: a head with these parts begins with a hidden layer; give at least one width")
         if plain:
             self.head: nn.Module = nn.Linear(widths[-1], actions)
         else:
@@ -97,7 +99,5 @@ class Dqn(nn.Module):
         elif self.norm is not None:
             inputs = self.norm(inputs)
         features = self.hidden_layers(inputs)
-        if self.distribution is None:
-            return self.head(features)
         fractions = asked(self.distribution, len(inputs), fractions)
         return self.head(features) if fractions is None else self.head(features, fractions)

@@ -21,8 +21,8 @@ class QCnn(nn.Module):
     """Convolutions, a hidden layer, and the value of each action.
 
     trunk: "nature", 32 8x8/4, 64 4x4/2 and 64 3x3/1 with ReLU (Mnih et al. 2015, Methods), or "impala", three stages
-    of a 3x3, pooling and two residual blocks (arXiv 1802.01561, figure 3, right), whose
-    channels 16, 32, 32 are multiplied by `width`. shape: of an observation, (C, H, W), (H, W, 1 or 3) or a stack of
+    of a 3x3, pooling and two residual blocks with 16, 32 and 32 channels (arXiv 1802.01561, figure 3, right). width:
+    channels are multiplied by it. shape: of an observation, (C, H, W), (H, W, 1 or 3) or a stack of
     frames (S, H, W, C); of bytes, they are divided by 255. hidden: of the layer after the convolutions. The others are
     those of `Dqn`.
 

@@ -41,6 +41,9 @@ from aibig.tasks.td_losses import (
     soft_policy,
 )
 
+# the settings by which a replay joins and draws
+JOINED = ("n_step", "discount", "priority_exponent", "reward_scale", "reward_clip")
+
 
 class Drawn(NamedTuple):
     """A micro-batch, and the fractions of probability (B, N) that implicit quantiles are asked for."""
@@ -54,7 +57,8 @@ class QLearning(Task):
     """Acts epsilon-greedily, keeps what happened, and fits the value of an action to reward plus follower's value.
 
     discount: of the next state's value. n_step: rewards that are summed before the follower's value is added.
-    double: the model chooses the next action, the follower values it; by default so unless `munchausen`.
+    double: the model chooses the next action, the follower values it; by default so unless `munchausen`, or
+    without a follower.
     munchausen: the share of the follower's log-policy of the action, of temperature `entropy_temperature` and cut off
     at `log_policy_min`, that is added to the reward (arXiv 2007.14430, eq. 3 and 4: 0.9, 0.03, -1); the next value is
     then the policy's mean, with its entropy.
@@ -106,9 +110,15 @@ class QLearning(Task):
     ) -> None:
         self.model, self.pool, self.replay, self.context = model, pool, replay, context
         self.distribution = getattr(model, "distribution", None)
-        self.double = not munchausen if double is None else double
+        self.double = not munchausen and follower_every is not None if double is None else double
         self.munchausen, self.temperature, self.log_policy_min = munchausen, entropy_temperature, log_policy_min
-        self._check(n_step, follower_every, follower_fraction, epsilon_end, epsilon_schedule, priority_exponent)
+        self._check(n_step, follower_every, follower_fraction)
+        if epsilon_schedule == "exponential" and not (epsilon_start and epsilon_end):
+            raise UserError(
+                "epsilon_schedule: a constant factor never reaches 0; set both ends above it, or take linear"
+            )
+        if importance_env_steps is not None and not priority_exponent:
+            raise UserError("importance_env_steps: all draws are uniform; set priority_exponent, or leave it out")
         turn_noise(model, True)  # greedy actions turn it off
         self.follower = model if follower_every is None else copy.deepcopy(model).requires_grad_(False)
         self.followers = {} if follower_every is None else {"follower": self.follower}
@@ -117,7 +127,6 @@ class QLearning(Task):
         self.normalises = any(isinstance(one, RunningNorm) for one in model.modules())
         self.prioritised = priority_exponent > 0
         self.importance_exponent, self.importance_env_steps = importance_exponent, importance_env_steps
-        self.reward_scale, self.reward_clip = reward_scale, reward_clip
         self.env_steps_per_update, self.learning_starts = env_steps_per_update, learning_starts
         self.epsilon_start, self.epsilon_end = epsilon_start, epsilon_end
         self.epsilon_env_steps, self.epsilon_schedule = epsilon_env_steps, epsilon_schedule
@@ -127,26 +136,17 @@ class QLearning(Task):
         self.batches = 0
         self.latest_returns: deque[float] = deque(maxlen=20)
         self.latest_lengths: deque[float] = deque(maxlen=20)
-        kept = replay.layout.n_step, replay.layout.discount, replay.layout.priority_exponent
-        if kept != (n_step, discount, priority_exponent):
-            names = "n_step, discount and priority_exponent"
-            raise UserError(f"{names}: the replay's layout has {kept}; give it the task's")
+        kept = tuple(getattr(replay.layout, name) for name in JOINED)
+        if kept != (n_step, discount, priority_exponent, reward_scale, reward_clip):
+            raise UserError(f"{', '.join(JOINED)}: the replay's layout has {kept}; give it the task's")
         if replay.batch_size % context.world_size:
             raise UserError(f"data.batch_size {replay.batch_size} can't be dealt out to {context.world_size} ranks")
         if self.normalises and context.world_size > 1:
             raise UserError("model.normalise: each rank would see statistics of its own; use scale, or one rank")
         pool.begin(derive_seed(context.seed, "acting", context.rank))
 
-    def _check(
-        self,
-        n_step: int,
-        follower_every: int | None,
-        follower_fraction: float,
-        epsilon_end: float,
-        epsilon_schedule: str,
-        priority_exponent: float,
-    ) -> None:
-        """Refuse settings that can't hold together."""
+    def _check(self, n_step: int, follower_every: int | None, follower_fraction: float) -> None:
+        """Refuse settings of the target that can't hold together."""
         if self.munchausen and self.double:
             raise UserError("double: munchausen takes the mean over the policy, no best action; leave double out")
         if self.munchausen and n_step > 1:
@@ -155,12 +155,12 @@ class QLearning(Task):
             raise UserError("munchausen: is defined for values and quantiles, not for categorical distributions")
         if follower_every is None and self.munchausen:
             raise UserError("munchausen: takes the follower's policy; set follower_every")
+        if follower_every is None and self.double:
+            raise UserError("double: without a follower the model would value its own choice; set follower_every")
         if follower_every is None and follower_fraction != 1.0:
             raise UserError("follower_fraction: there is no follower to move; set follower_every")
         if follower_fraction > 1.0:
             raise UserError(f"follower_fraction {follower_fraction:g} must be at most 1")
-        if epsilon_schedule == "exponential" and not epsilon_end:
-            raise UserError("epsilon_end: a constant factor never reaches 0; set more than 0, or a linear schedule")
 
     @classmethod
     def from_config(cls, config: Config, context: Context) -> QLearning:
@@ -175,9 +175,7 @@ class QLearning(Task):
             torch.uint8 if pictures else torch.float32,
             pool.frame_stack if pictures else 1,
             pool.has_action_masks,
-            task.get("n_step", 1),
-            task.get("discount", 0.99),
-            task.get("priority_exponent", 0.0),
+            **{name: task[name] for name in JOINED},
         )
         replay: ReplayBuffer = config.create("data", layout)
         size = int(np.prod(pool.observation_shape))
@@ -218,12 +216,9 @@ class QLearning(Task):
             seen = torch.from_numpy(step.observation[step.acted]).to(self.context.device)
             for module in {id(one): one for one in (self.model, self.follower)}.values():
                 observe(module, seen)
-        reward = step.reward if self.reward_scale == 1.0 else step.reward * np.float32(self.reward_scale)
-        if self.reward_clip is not None:
-            reward = reward.clip(-self.reward_clip, self.reward_clip)
         ends = (step.terminated, step.truncated, step.acted)
         masks = (step.action_mask, step.next_action_mask)
-        self.replay.add(Steps(step.observation, step.action, reward, step.next_observation, *ends, *masks))
+        self.replay.add(Steps(step.observation, step.action, step.reward, step.next_observation, *ends, *masks))
         self.env_steps += self.pool.count
         for value, length in step.finished:
             self.latest_returns.append(value)

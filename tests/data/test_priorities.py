@@ -60,9 +60,9 @@ def test_an_error_that_is_no_number_counts_as_the_largest() -> None:
 
 def test_weights_make_up_for_what_is_drawn_more_often() -> None:
     probabilities = np.array([0.1, 0.2, 0.4])
-    full = importance_weights(probabilities, 10, 1.0).double().numpy()
+    full = importance_weights(probabilities, 1.0).double().numpy()
     np.testing.assert_allclose(full, [1.0, 0.5, 0.25], rtol=1e-6)
-    np.testing.assert_allclose(importance_weights(probabilities, 10, 0.5).numpy(), [1.0, 0.5**0.5, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(importance_weights(probabilities, 0.5).numpy(), [1.0, 0.5**0.5, 0.5], rtol=1e-6)
 
 
 def test_a_prioritised_replay_draws_by_its_errors_and_goes_on_exactly() -> None:

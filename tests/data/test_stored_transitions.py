@@ -51,6 +51,14 @@ def test_steps_that_do_not_follow_each_other_are_not_joined(tmp_path: Path) -> N
     assert alike.mean() > 0.8, "hardly any stand beside the one that they lead to"
 
 
+def test_rewards_are_scaled_and_clipped_as_those_of_acting_are(tmp_path: Path) -> None:
+    parts = steps()
+    aibig.save_transitions(tmp_path / "steps.npz", **parts)
+    layout = Layout((3,), 4, reward_scale=2.0, reward_clip=1.5)
+    stored = StoredTransitions(layout, path=str(tmp_path / "steps.npz"))
+    np.testing.assert_allclose(stored._rows[:, 6], np.clip(2 * parts["reward"], -1.5, 1.5), rtol=1e-6)
+
+
 def test_demonstrations_are_never_overwritten(tmp_path: Path) -> None:
     aibig.save_transitions(tmp_path / "steps.npz", **steps(10))
     layout, number = Layout((3,), 4, 2), np.zeros(2, np.float32)
@@ -78,6 +86,8 @@ def test_demonstrations_are_never_overwritten(tmp_path: Path) -> None:
         ),
         ({"action": np.full(60, 4)}, "action must hold whole numbers from 0 to 3"),
         ({"action": np.zeros(60)}, "action must hold whole numbers from 0 to 3"),
+        ({"action": np.array(0)}, r"action has shape \(\), for this environment it must be \(60,\)"),
+        ({"reward": np.full(60, "one")}, "reward must hold numbers"),
         ({"reward": np.full(60, np.nan)}, "reward holds numbers that are not finite"),
     ],
 )

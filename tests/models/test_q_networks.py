@@ -86,6 +86,7 @@ def test_rows_are_presets() -> None:
         ({"distribution": "quantiles", "value_min": 0.0}, "value_min: is of the distribution 'categorical'"),
         ({"distribution": "categorical", "value_min": 1.0, "value_max": 1.0}, "value_min 1 must be below value_max 1"),
         ({"distribution": "categorical", "atoms": 1}, "takes 2 or more"),
+        ({"hidden": [], "dueling": True}, "give at least one width"),
         ({"normalise": True, "scale": 2.0}, "normalised already"),
     ],
 )

@@ -14,14 +14,14 @@ from aibig.data.transitions import Layout, Transitions
 from aibig.errors import UserError
 from aibig.registry import environments
 from aibig.tasks.base import Batch, Context
-from aibig.tasks.q_learning import Drawn, QLearning
+from aibig.tasks.q_learning import JOINED, Drawn, QLearning
 
 
 def make_task(model: dict[str, Any] | None = None, **settings: Any) -> QLearning:
     torch.manual_seed(0)
     pool = environments.create("CartPole-v1", count=2)
     network = aibig.create_model("dqn", in_features=4, actions=2, **(model or {}))
-    drawing = {name: settings[name] for name in ("n_step", "discount", "priority_exponent") if name in settings}
+    drawing = {name: settings[name] for name in JOINED if name in settings}
     replay = Replay(Layout((4,), 2, 2, **drawing), batch_size=8, capacity=200)
     task = QLearning(network, pool, replay, Context(), **settings)
     for parameter in task.follower.parameters() if task.followers else ():  # which has fallen behind
@@ -184,7 +184,10 @@ def test_new_errors_become_priorities() -> None:
         ({"munchausen": 0.9, "follower_every": None}, "set follower_every"),
         ({"follower_every": None, "follower_fraction": 0.5}, "no follower to move"),
         ({"follower_fraction": 1.5}, "at most 1"),
+        ({"follower_every": None, "double": True}, "value its own choice"),
         ({"epsilon_schedule": "exponential", "epsilon_end": 0.0}, "never reaches 0"),
+        ({"epsilon_schedule": "exponential", "epsilon_start": 0.0}, "never reaches 0"),
+        ({"importance_env_steps": 100}, "all draws are uniform"),
     ],
 )
 def test_settings_that_cannot_hold_together_are_refused(settings: dict[str, Any], complaint: str) -> None:
@@ -194,7 +197,7 @@ def test_settings_that_cannot_hold_together_are_refused(settings: dict[str, Any]
 
 def test_a_replay_that_joins_otherwise_is_refused() -> None:
     task = make_task()
-    with pytest.raises(UserError, match=r"n_step, discount and priority_exponent: the replay's layout has \(1, 0.99"):
+    with pytest.raises(UserError, match=r"reward_clip: the replay's layout has \(1, 0.99"):
         QLearning(task.model, task.pool, task.replay, Context(), n_step=3)
 
 
