@@ -90,12 +90,13 @@ class LSTM(nn.LSTM):
 
 
 def has_kernel_under_autocast() -> bool:
-    """Whether oneDNN, which runs the LSTM on a CPU, can in the type that autocast asks for: not on every processor."""
+    """Whether oneDNN, which runs the LSTM on a CPU, trains in the type that autocast asks for.
+
+    In bf16 it does on some processors; in fp16, where it knows it at all, it has the forward pass alone.
+    """
     if not torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():
         return True
-    one_dnn = torch.ops.mkldnn
-    halves = {torch.bfloat16: one_dnn._is_mkldnn_bf16_supported, torch.float16: one_dnn._is_mkldnn_fp16_supported}
-    return bool(halves[torch.get_autocast_dtype("cpu")]())
+    return torch.get_autocast_dtype("cpu") == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def packed(inputs: Tensor, lengths: Tensor) -> PackedSequence:
