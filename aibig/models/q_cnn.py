@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aibig.errors import UserError
+from aibig.layers.picture_conv import PictureConv2d
 from aibig.layers.value_head import ValueHead, asked, head_settings
 from aibig.settings import PositiveFloat, PositiveInt
 
@@ -87,9 +88,6 @@ class QCnn(nn.Module):
             pictures = observations.permute(0, 1, 4, 2, 3).flatten(1, 2)
         elif self.channels_last:
             pictures = observations.permute(0, 3, 1, 2)
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
-        if pictures.dtype == torch.uint8:
-            pictures = pictures.float() / 255.0
         features = self.trunk(pictures).flatten(1)
         return self.head(features, asked(self.distribution, len(pictures), fractions))
 
@@ -98,7 +96,7 @@ def nature(channels: int, width: int) -> nn.Sequential:
     """(B, C, 84, 84) -> (B, 64, 7, 7)."""
     parts: list[nn.Module] = []
     for out, kernel, stride in ((32 * width, 8, 4), (64 * width, 4, 2), (64 * width, 3, 1)):
-        parts += [nn.Conv2d(channels, out, kernel, stride), nn.ReLU()]
+        parts += [(nn.Conv2d if parts else PictureConv2d)(channels, out, kernel, stride), nn.ReLU()]
         channels = out
     return nn.Sequential(*parts)
 
@@ -107,7 +105,8 @@ def impala(channels: int, width: int) -> nn.Sequential:
     """(B, C, 84, 84) -> (B, 32, 11, 11)."""
     parts: list[nn.Module] = []
     for out in (16 * width, 32 * width, 32 * width):
-        parts += [nn.Conv2d(channels, out, 3, padding=1), nn.MaxPool2d(3, 2, padding=1), Residual(out), Residual(out)]
+        first = (nn.Conv2d if parts else PictureConv2d)(channels, out, 3, padding=1)
+        parts += [first, nn.MaxPool2d(3, 2, padding=1), Residual(out), Residual(out)]
         channels = out
     return nn.Sequential(*parts, nn.ReLU())
 
