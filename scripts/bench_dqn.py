@@ -152,10 +152,10 @@ def our_update(precision: str) -> float:
     from aibig.registry import create_model
     from aibig.tasks.base import Batch
     from aibig.tasks.td_losses import huber_loss
-    from aibig.training.allocator import keep_memory
+    from aibig.training.cpu import prepare_cpu
     from aibig.training.optimizer import adam
 
-    keep_memory()
+    prepare_cpu()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     model, follower = (create_model("nature_cnn", actions=6) for _ in range(2))
     optimizer, replay, generator = adam(lr=1e-4)(model), filled_replay(2_000), torch.Generator()

@@ -18,9 +18,9 @@ from aibig.seeds import derive_seed
 from aibig.settings import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, checked
 from aibig.tasks.base import Batch, Context, Task
 from aibig.training import checkpoint, optimizer, schedule
-from aibig.training.allocator import keep_memory
 from aibig.training.average import WeightAverage
 from aibig.training.callbacks import Callback
+from aibig.training.cpu import prepare_cpu
 from aibig.training.device import choose_device, move, peak_memory
 from aibig.training.distributed import (
     World,
@@ -147,7 +147,7 @@ class Trainer:
         self.device = choose_device(device, self.world.local_rank)
         self.world.join(self.device)
         if self.device.type == "cpu":
-            keep_memory()
+            prepare_cpu()
         generator = torch.Generator().manual_seed(derive_seed(seed, "task", self.world.rank))
         self.context = Context(self.device, seed, self.world.rank, self.world.size, accumulate, nullcontext, generator)
         seed_generators(derive_seed(seed, "model"))  # the same first weights on every rank

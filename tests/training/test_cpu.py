@@ -1,4 +1,4 @@
-"""What a step frees is kept for the next one: counted in pages that the system had to hand out anew."""
+"""What a step frees is kept for the next one, in pages that the system need not hand out anew; tiny numbers are 0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = """
 import resource, sys, torch
-from aibig.training.allocator import keep_memory
+from aibig.training.cpu import keep_memory
 if sys.argv[1] == "kept":
     keep_memory()
 def step():
@@ -33,3 +33,24 @@ def test_what_a_step_frees_is_not_given_back() -> None:
     if not given_back:
         pytest.skip("this C library gives nothing back by itself")
     assert kept < given_back / 10
+
+
+def test_moments_that_fade_become_nothing() -> None:
+    script = """
+import torch, aibig
+if torch.set_flush_denormal(True):
+    torch.set_flush_denormal(False)
+    torch.ones(1_000_000).sum()  # threads start before
+    aibig.Trainer(max_steps=1, device="cpu")
+    weight = torch.nn.Parameter(torch.ones(8))
+    optimizer = torch.optim.Adam([weight], fused=True)
+    weight.grad = torch.full((8,), 1e-37)
+    for _ in range(50):
+        optimizer.step()
+        weight.grad = torch.zeros(8)
+    print(optimizer.state[weight]["exp_avg"].count_nonzero().item())
+"""
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
+    if not found:
+        pytest.skip("this processor has no such setting")
+    assert found == "0"
