@@ -60,6 +60,7 @@ DQN: dict[str, Any] = {
         "follower_every": 7,
         "n_step": 3,
         "epsilon_env_steps": 200,
+        "exploration_exponent": 2.0,
         "validation_episodes": 2,
         "test_episodes": 3,
     },

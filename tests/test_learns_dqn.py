@@ -29,6 +29,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "soft follower": {"task.follower_every": 1, "task.follower_fraction": 0.01},
     "no follower": {"task.follower_every": None, "model.layer_norm": True},
     "exponential epsilon": {"task.epsilon_schedule": "exponential"},
+    "lasting random actions": {"task.exploration_exponent": 2.0},
     "rainbow": {"model.name": "rainbow", "model.value_min": 0.0, "model.value_max": 100.0, "task.name": "rainbow"},
 }
 

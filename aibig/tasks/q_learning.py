@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import deque
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from aibig.outcomes import Returns
 from aibig.seeds import derive_seed
 from aibig.settings import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from aibig.tasks.base import Batch, Context, Loss, Task
+from aibig.tasks.exploration import Exploration, Schedule
 from aibig.tasks.td_losses import (
     Errors,
     best_actions,
@@ -68,7 +69,8 @@ class QLearning(Task):
     env_steps_per_update: over all environments. learning_starts: env steps of random action before the first
     update. epsilon_start, epsilon_end, epsilon_env_steps: the probability of a random action falls over so many env
     steps, in a straight line or by a constant factor (epsilon_schedule). A model with noisy layers explores by them
-    too: then let it be 0.
+    too: then let it be 0. exploration_exponent: random actions last, n steps with a probability in proportion to n to
+    the power of minus this (arXiv 2006.01782: 2), which finds what single steps do not; None: one step.
     follower_every: updates between moves of the follower, None for no follower; follower_fraction: of the way to the
     model that it moves.
     validation_episodes, test_episodes: greedy ones, with seeds of their own, also from each other.
@@ -102,7 +104,8 @@ class QLearning(Task):
         epsilon_start: Fraction = 1.0,
         epsilon_end: Fraction = 0.05,
         epsilon_env_steps: PositiveInt = 10_000,
-        epsilon_schedule: Literal["linear", "exponential"] = "linear",
+        epsilon_schedule: Schedule = "linear",
+        exploration_exponent: PositiveFloat | None = None,
         follower_every: PositiveInt | None = 200,
         follower_fraction: PositiveFloat = 1.0,
         validation_episodes: PositiveInt = 20,
@@ -113,10 +116,6 @@ class QLearning(Task):
         self.double = not munchausen and follower_every is not None if double is None else double
         self.munchausen, self.temperature, self.log_policy_min = munchausen, entropy_temperature, log_policy_min
         self._check(n_step, follower_every, follower_fraction)
-        if epsilon_schedule == "exponential" and not (epsilon_start and epsilon_end):
-            raise UserError(
-                "epsilon_schedule: a constant factor never reaches 0; set both ends above it, or take linear"
-            )
         if importance_env_steps is not None and not priority_exponent:
             raise UserError("importance_env_steps: all draws are uniform; set priority_exponent, or leave it out")
         turn_noise(model, True)  # greedy actions turn it off
@@ -128,8 +127,15 @@ class QLearning(Task):
         self.prioritised = priority_exponent > 0
         self.importance_exponent, self.importance_env_steps = importance_exponent, importance_env_steps
         self.env_steps_per_update, self.learning_starts = env_steps_per_update, learning_starts
-        self.epsilon_start, self.epsilon_end = epsilon_start, epsilon_end
-        self.epsilon_env_steps, self.epsilon_schedule = epsilon_env_steps, epsilon_schedule
+        self.exploration = Exploration(
+            pool.count,
+            pool.actions,
+            start=epsilon_start,
+            end=epsilon_end,
+            env_steps=epsilon_env_steps,
+            schedule=epsilon_schedule,
+            duration_exponent=exploration_exponent,
+        )
         self.episodes = {"validation": validation_episodes, "test": test_episodes}
         self.counts = ("samples",) if replay.is_fixed else ("env_steps", "samples")
         self.env_steps = 0  # of this rank; the step by which an environment is reset is one too: ranks keep pace
@@ -219,6 +225,7 @@ class QLearning(Task):
         ends = (step.terminated, step.truncated, step.acted)
         masks = (step.action_mask, step.next_action_mask)
         self.replay.add(Steps(step.observation, step.action, step.reward, step.next_observation, *ends, *masks))
+        self.exploration.end_of_episode(torch.from_numpy(step.terminated | step.truncated))
         self.env_steps += self.pool.count
         for value, length in step.finished:
             self.latest_returns.append(value)
@@ -226,12 +233,9 @@ class QLearning(Task):
 
     def _choose(self, observation: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:
         """Actions (E,) for observations (E, ...): random ones with probability epsilon, else the best."""
-        count, generator = self.pool.count, self.context.generator
-        explores = torch.rand(count, generator=generator) < self.epsilon()
-        if mask is None:
-            actions = torch.randint(self.pool.actions, (count,), generator=generator)
-        else:
-            actions = torch.multinomial(torch.from_numpy(mask).float(), 1, generator=generator).squeeze(1)
+        generator = self.context.generator
+        allowed = None if mask is None else torch.from_numpy(mask)
+        explores, actions = self.exploration.choose(self.epsilon(), allowed, generator)
         if self.context.world_size > 1 or not explores.all():  # a sharded model needs all ranks at once
             if self.has_noise:
                 resample_noise(self.model, generator)
@@ -245,10 +249,7 @@ class QLearning(Task):
         env_steps = self.env_steps * self.context.world_size
         if env_steps < self.learning_starts:
             return 1.0
-        done = min(1.0, env_steps / self.epsilon_env_steps)
-        if self.epsilon_schedule == "exponential":
-            return self.epsilon_start * (self.epsilon_end / self.epsilon_start) ** done
-        return self.epsilon_start + done * (self.epsilon_end - self.epsilon_start)
+        return self.exploration.epsilon(env_steps)
 
     def importance(self) -> float:
         """The exponent of the importance weights now."""
@@ -352,6 +353,7 @@ class QLearning(Task):
         return {
             "pool": self.pool.state_dict(),
             "replay": self.replay.state_dict(),
+            "exploration": self.exploration.state_dict(),
             "env_steps": self.env_steps,
             "batches": self.batches,
             "latest_returns": list(self.latest_returns),
@@ -362,6 +364,7 @@ class QLearning(Task):
         """Go on from what `state_dict` gave."""
         self.pool.load_state_dict(state["pool"])
         self.replay.load_state_dict(state["replay"])
+        self.exploration.load_state_dict(state["exploration"])
         self.replay.forget(self.pool.restarted)
         self.env_steps, self.batches = state["env_steps"], state["batches"]
         self.latest_returns = deque(state["latest_returns"], maxlen=20)

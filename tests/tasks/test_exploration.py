@@ -1,0 +1,73 @@
+"""Random actions: as often, as long and as allowed as asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from aibig.errors import UserError
+from aibig.tasks.exploration import LONGEST, Exploration
+
+
+def make(environments: int = 1, **settings: Any) -> Exploration:
+    given = {"start": 1.0, "end": 0.1, "env_steps": 100, "schedule": "linear", "duration_exponent": 2.0}
+    return Exploration(environments, 3, **{**given, **settings})
+
+
+def test_epsilon_falls_as_asked() -> None:
+    assert [make().epsilon(steps) for steps in (0, 50, 100, 900)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
+    falling = make(schedule="exponential")
+    assert [falling.epsilon(steps) for steps in (0, 50, 900)] == pytest.approx([1.0, 0.1**0.5, 0.1])
+    with pytest.raises(UserError, match="never reaches 0"):
+        make(schedule="exponential", end=0.0)
+
+
+def test_single_random_actions_are_as_frequent_as_epsilon_and_alike() -> None:
+    explores, actions = make(30_000, duration_exponent=None).choose(0.3, None, torch.Generator().manual_seed(0))
+    assert explores.float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert (actions.bincount(minlength=3) / len(actions)).tolist() == pytest.approx([1 / 3] * 3, abs=0.01)
+
+
+def test_durations_are_those_of_the_zeta_distribution() -> None:
+    count, generator = 50_000, torch.Generator().manual_seed(0)
+    ours = make(count)
+    explores, first = ours.choose(1.0, None, generator)
+    assert explores.all()
+    durations = torch.ones(count, dtype=torch.int64)
+    for _ in range(4):
+        going_on, actions = ours.choose(0.0, None, generator)
+        assert torch.equal(actions[going_on], first[going_on])
+        durations += going_on
+    weights = torch.arange(1.0, LONGEST + 1).pow(-2)
+    expected = weights[:4] / weights.sum()
+    assert (durations.bincount(minlength=6)[1:5] / count).tolist() == pytest.approx(expected.tolist(), abs=0.006)
+
+
+def test_a_lasting_action_ends_with_its_episode_and_where_it_is_not_allowed() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours = make(3)
+    ours.held, ours.left = torch.tensor([0, 1, 2]), torch.tensor([5, 5, 5])
+    ours.end_of_episode(torch.tensor([True, False, False]))
+    mask = torch.tensor([[True] * 3, [True] * 3, [True, True, False]])
+    explores, actions = ours.choose(0.0, mask, generator)
+    assert explores.tolist() == [False, True, False] and actions[1] == 1
+    assert ours.left.tolist() == [0, 4, 0]
+
+
+def test_forbidden_actions_are_never_begun() -> None:
+    mask = torch.tensor([[False, True, False]]).expand(500, 3)
+    for exponent in (None, 2.0):
+        explores, actions = make(500, duration_exponent=exponent).choose(1.0, mask, torch.Generator().manual_seed(0))
+        assert explores.all() and (actions == 1).all()
+
+
+def test_it_goes_on_from_its_state() -> None:
+    one, other = make(20), make(20)
+    one.choose(1.0, None, torch.Generator().manual_seed(0))
+    other.load_state_dict(one.state_dict())
+    generators = [torch.Generator().manual_seed(1) for _ in range(2)]
+    for _ in range(5):
+        given, expected = (of.choose(0.2, None, by) for of, by in zip((other, one), generators, strict=True))
+        assert torch.equal(given[0], expected[0]) and torch.equal(given[1], expected[1])
