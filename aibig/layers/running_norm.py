@@ -31,7 +31,9 @@ class RunningNorm(nn.Module):
 
     @torch.no_grad()
     def update(self, observations: Tensor) -> None:
-        """Take (B, *shape) more into account (Chan, Golub and LeVeque 1979, eq. 2.1)."""
+        """Take (B, *shape) more into account, B may be 0 (Chan, Golub and LeVeque 1979, eq. 2.1)."""
+        if not len(observations):  # all environments were reset
+            return
         more = observations.to(self.mean)
         count, total = len(more), self.count + len(more)
         variance, mean = torch.var_mean(more, 0, correction=0)

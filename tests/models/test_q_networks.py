@@ -133,7 +133,7 @@ def test_noise_is_factorised_and_has_a_switch_of_its_own() -> None:
 
 def test_running_norms_have_the_mean_and_variance_of_all_that_was_observed() -> None:
     torch.manual_seed(0)
-    norm, parts = RunningNorm((3,)), [3 + 2 * torch.randn(count, 3) for count in (1, 7, 40, 2)]
+    norm, parts = RunningNorm((3,)), [3 + 2 * torch.randn(count, 3) for count in (0, 1, 7, 0, 40, 2)]
     for part in parts:
         observe(norm, part)
     seen = torch.cat(parts).double()
