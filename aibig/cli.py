@@ -131,8 +131,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
             return 0
         if found.note:
             print(found.note)
-        head = ["metric", "value", *(["95 % interval"] if found.intervals else [])]
-        show_table(head, [[name, value, *interval(found.intervals.get(name))] for name, value in found.items()])
+        show_metrics(found, found.intervals)
         show_table(["class", "precision", "recall", "f1", "rows"], [list(row.values()) for row in found.per_class])
         if page is not None:
             print(f"page: {page}")
@@ -307,6 +306,7 @@ def play(parser: argparse.ArgumentParser) -> None:
     def run(chosen: argparse.Namespace) -> int:
         from aibig.inference.predictor import film
         from aibig.inference.predictor import play as perform
+        from aibig.outcomes import bootstrap
 
         for file in filter(None, (chosen.gif, chosen.video)):
             if not file.parent.is_dir():
@@ -320,10 +320,13 @@ def play(parser: argparse.ArgumentParser) -> None:
             if chosen.video:
                 figures.video(shown.frames, shown.seconds, str(chosen.video))
         played = perform(chosen.path, episodes=chosen.episodes, seed=chosen.seed, render=chosen.render)
-        if not chosen.json:
-            for number, (value, length) in enumerate(zip(played.returns, played.lengths, strict=True)):
-                print(f"episode {number}: return {value:g}, {length} env steps")
-        show(played.metrics(), chosen.json)
+        intervals = bootstrap(played) if chosen.episodes > 1 else {}
+        if chosen.json:
+            print(json.dumps({**played.metrics(), "intervals": intervals}))
+            return 0
+        for number, (value, length) in enumerate(zip(played.returns, played.lengths, strict=True)):
+            print(f"episode {number}: return {value:g}, {length} env steps")
+        show_metrics(played.metrics(), intervals)
         return 0
 
     parser.add_argument("path", metavar="RUN", help="a run's folder, or its model folder")
@@ -365,13 +368,10 @@ EXAMPLES = {
 }
 
 
-def show(metrics: dict[str, float], as_json: bool) -> None:
-    """Print metrics: a line each, or one JSON object."""
-    if as_json:
-        print(json.dumps(metrics))
-        return
-    for name, value in metrics.items():
-        print(f"{name:26} {value:.6g}")
+def show_metrics(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> None:
+    """Print metrics, a line each, with their intervals if there are any."""
+    head = ["metric", "value", *(["95 % interval"] if intervals else [])]
+    show_table(head, [[name, value, *interval(intervals.get(name))] for name, value in metrics.items()])
 
 
 def show_rows(rows: Iterator[dict[str, Any]], as_json: bool) -> None:

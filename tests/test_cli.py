@@ -79,6 +79,10 @@ def test_an_agent_plays(capsys: pytest.CaptureFixture[str]) -> None:
     aibig.train(DQN, {"trainer.max_steps": 5}, out="run")
     code, out, _ = run(capsys, "play", "run", "--episodes", "2")
     assert code == 0 and len([line for line in out.splitlines() if line.startswith("episode")]) == 2
+    assert "95 % interval" in out and "95 % interval" not in run(capsys, "play", "run", "--episodes", "1")[1]
+    played = json.loads(run(capsys, "play", "run", "--episodes", "5", "--json")[1])
+    low, high = played["intervals"]["interquartile_mean_return"]
+    assert low <= played["interquartile_mean_return"] <= high
     code, _, err = run(capsys, "predict", "run", "x.csv")
     assert code == 2 and "use: aibig play run" in err
     code, _, err = run(capsys, "play", "run", "--gif", "nowhere/film.gif")
