@@ -28,7 +28,7 @@ def test_config_trains(name: str, tmp_path: Path, tiny_text: Path) -> None:
     overrides = {"trainer.max_steps": 2}
     sections, own_data = load_config_with_data(name, tiny_text)
     if "env" in sections.values:
-        overrides |= {"task.validation_episodes": 1, "task.test_episodes": 1}
+        overrides |= {"task.validation_episodes": 1, "task.test_episodes": 1, "task.learning_starts": 500}
     overrides |= own_data
     run = aibig.train(CONFIGS[name], overrides, out=tmp_path / "run")
     assert run.result is not None and run.result["steps"] == 2

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aibig.data.priorities import Priorities, importance_weights
-from aibig.data.transitions import Array, Layout, Steps, Transitions, filled
+from aibig.data.transitions import Layout, Steps, Transitions, filled
 from aibig.errors import UserError
 from aibig.settings import PositiveInt
 
@@ -29,13 +29,21 @@ class FrameReplay:
 
     capacity: steps kept over all environments; they take capacity * (bytes of a frame + 12), 7.1 GB for a million of
     84 x 84, and some more for first observations. batch_size: transitions of a micro-batch over all ranks.
+    on_device: frames lie in the memory of the device that learns, so that a batch is gathered there.
 
     Raises UserError for observations that are no bytes, and a capacity that is too small for one step.
     """
 
     is_fixed = False
 
-    def __init__(self, layout: Layout, *, batch_size: PositiveInt = 32, capacity: PositiveInt = 100_000) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        batch_size: PositiveInt = 32,
+        capacity: PositiveInt = 100_000,
+        on_device: bool = False,
+    ) -> None:
         if layout.observation_dtype != torch.uint8:
             raise UserError("frame_replay keeps pictures of bytes; take 'replay' for other observations")
         self.batch_size, self.capacity, self.layout = batch_size, capacity, layout
@@ -46,12 +54,15 @@ class FrameReplay:
             raise UserError(f"capacity {capacity:,} is too small for {self._envs} environments; set {least:,} or more")
         shape = layout.observation_shape[1:] if self._stack > 1 else layout.observation_shape
         cells = (self._slots * self._envs,)
-        self._frames = np.zeros(cells + shape, np.uint8)
+        if on_device:
+            self._frames = torch.zeros(cells + shape, dtype=torch.uint8, device=layout.device)
+        else:
+            self._frames = torch.from_numpy(np.zeros(cells + shape, np.uint8))  # memory is taken as it fills
         self._action, self._reward = np.zeros(cells, np.int32), np.zeros(cells, np.float32)
         self._terminated, self._ended, self._acted = (np.zeros(cells, bool) for _ in range(3))
         self._age = np.zeros(cells, np.uint8)  # steps since the episode began, up to 255
         self._masks = np.zeros((*cells, layout.actions), bool) if layout.action_masks else None
-        self._firsts: dict[int, Array] = {}  # place -> the older frames (S - 1, ...) of an episode's first observation
+        self._firsts: dict[int, Tensor] = {}  # place -> the older frames (S - 1, ...) of an episode's first observation
         self._begins = np.ones(self._envs, bool)  # whose next slot is an episode's first
         self._added = 0  # slots
         self._priorities = Priorities(len(self._action), layout.priority_exponent) if layout.priority_exponent else None
@@ -79,7 +90,8 @@ class FrameReplay:
         for place in places.tolist() if self._firsts else ():
             self._firsts.pop(place, None)
         older = self._places(self._added - 1)
-        self._frames[places] = observation[:, -1] if self._stack > 1 else observation
+        newest = torch.from_numpy(observation[:, -1] if self._stack > 1 else observation)
+        self._frames[places[0] : places[-1] + 1].copy_(newest)
         self._action[places], self._reward[places] = steps.action, self.layout.rewards(steps.reward)
         self._terminated[places], self._ended[places], self._acted[places] = steps.terminated, ended, steps.acted
         self._age[places] = np.where(self._begins, 0, np.minimum(self._age[older], 254) + 1)
@@ -87,7 +99,7 @@ class FrameReplay:
             self._masks[places] = steps.action_mask
         if self._stack > 1:
             for env in np.flatnonzero(self._begins).tolist():
-                self._firsts[int(places[env])] = observation[env, :-1].copy()
+                self._firsts[int(places[env])] = torch.tensor(observation[env, :-1], device=self._frames.device)
         self._begins = ~steps.acted  # the reset's result comes next
         self._added += 1
         if self._priorities is not None:
@@ -141,14 +153,19 @@ class FrameReplay:
     def _observations(self, places: Places) -> Tensor:
         """(B, S, ...) frames up to those at `places`, or (B, ...) where they are not stacked."""
         if self._stack == 1:
-            return torch.from_numpy(self._frames[places])
+            return self._gathered(places)
         age = self._age[places]
         back = np.minimum(np.arange(self._stack - 1, -1, -1), age[:, None])  # (B, S) not beyond the episode's first
-        stacks = self._frames[(places[:, None] - back * self._envs) % len(self._action)]
+        stacks = self._gathered((places[:, None] - back * self._envs) % len(self._action))
         for row in np.flatnonzero(age < self._stack - 1).tolist():
             first = self._firsts[int((places[row] - int(age[row]) * self._envs) % len(self._action))]
-            stacks[row, : self._stack - 1 - age[row]] = first[age[row] :]
-        return torch.from_numpy(stacks)
+            stacks[row, : self._stack - 1 - int(age[row])] = first[int(age[row]) :]
+        return stacks
+
+    def _gathered(self, places: Places) -> Tensor:
+        """The frames at `places` (...), (..., H, W)."""
+        index = torch.from_numpy(places).to(self._frames.device)
+        return self._frames.index_select(0, index.flatten()).view(*places.shape, *self._frames.shape[1:])
 
     def update_priorities(self, places: Tensor, errors: Tensor) -> None:
         """The errors (B,) of what was drawn at these places (B,)."""
@@ -162,11 +179,12 @@ class FrameReplay:
         self._begins[environments] = True
 
     def state_dict(self) -> dict[str, Any]:
-        """What is filled, in place, and how many slots were ever added."""
+        """What is filled, in place unless it lies on another device, and how many slots were ever added."""
         count = min(self._added, self._slots) * self._envs
         return {
             **{name: filled(array, count) for name, array in self._arrays().items()},
-            "firsts": {place: torch.from_numpy(frames) for place, frames in self._firsts.items()},
+            "frames": filled(self._frames[:count].cpu().numpy(), count),
+            "firsts": {place: frames.cpu() for place, frames in self._firsts.items()},
             "begins": torch.from_numpy(self._begins.copy()),
             "added": self._added,
             "priorities": None if self._priorities is None else self._priorities.state_dict(),
@@ -177,13 +195,13 @@ class FrameReplay:
         self._added, self._begins = state["added"], state["begins"].numpy().copy()
         for name, array in self._arrays().items():
             array[: len(state[name])] = state[name].numpy()
-        self._firsts = {place: frames.numpy().copy() for place, frames in state["firsts"].items()}
+        self._frames[: len(state["frames"])].copy_(state["frames"])
+        self._firsts = {place: frames.to(self._frames.device, copy=True) for place, frames in state["firsts"].items()}
         if self._priorities is not None:
             self._priorities.load_state_dict(state["priorities"])
 
     def _arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         arrays: dict[str, np.ndarray[Any, Any]] = {
-            "frames": self._frames,
             "action": self._action,
             "reward": self._reward,
             "age": self._age,

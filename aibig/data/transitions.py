@@ -51,6 +51,7 @@ class Layout:
     observation_dtype: bytes of pictures stay bytes. frame_stack: frames that stand along the first axis of an
     observation, each step with one new. action_masks: whether not all actions can always be taken. n_step: steps whose
     rewards a transition sums. priority_exponent: 0 draws uniformly. reward_scale, reward_clip: see `rewards`.
+    device: that learns from them.
     """
 
     observation_shape: tuple[int, ...]
@@ -64,6 +65,7 @@ class Layout:
     priority_exponent: float = 0.0
     reward_scale: float = 1.0
     reward_clip: float | None = None
+    device: torch.device | str = "cpu"
 
     def rewards(self, given: Array) -> Array:
         """Those to learn from, wherever they come from: given ones (E,) scaled, then cut off at +-reward_clip."""

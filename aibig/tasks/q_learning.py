@@ -182,6 +182,7 @@ class QLearning(Task):
             pool.frame_stack if pictures else 1,
             pool.has_action_masks,
             **{name: task[name] for name in JOINED},
+            device=context.device,
         )
         replay: ReplayBuffer = config.create("data", layout)
         size = int(np.prod(pool.observation_shape))

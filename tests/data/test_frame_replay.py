@@ -106,7 +106,7 @@ def test_open_steps_that_are_forgotten_are_never_drawn() -> None:
     replay, pictures = FrameReplay(layout, capacity=80), Pictures(2, 1)
     for _ in range(10):
         replay.add(Steps(**pictures.step()))
-    open_frames = {replay._frames[place].tobytes() for place in (8 * 2, 9 * 2)}
+    open_frames = {replay._frames[place].numpy().tobytes() for place in (8 * 2, 9 * 2)}
     replay.forget([0])
     for _ in range(5):
         replay.add(Steps(**pictures.step()))
@@ -114,10 +114,32 @@ def test_open_steps_that_are_forgotten_are_never_drawn() -> None:
     assert not open_frames & {one.numpy().tobytes() for one in drawn.observation}
 
 
+CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+def test_frames_on_the_device_are_drawn_as_those_in_memory(device: str) -> None:
+    layout = Layout((4, 2, 3), 5, 2, torch.uint8, 4, True, 3, DISCOUNT, device=device)
+    replays, pictures = [FrameReplay(layout, capacity=60, on_device=there) for there in (False, True)], Pictures(2, 4)
+    for time in range(50):
+        step = Steps(**pictures.step())
+        for replay in replays:
+            replay.add(step)
+        if time == 30:
+            gone_on = FrameReplay(layout, capacity=60, on_device=True)
+            gone_on.load_state_dict(replays[1].state_dict())
+            replays[1] = gone_on
+    expected, given = (replay.sample(64, torch.Generator().manual_seed(0)) for replay in replays)
+    assert given.observation.device.type == device
+    for name, tensor in zip(expected._fields, expected, strict=True):
+        if tensor is not None:
+            assert torch.equal(getattr(given, name).cpu(), tensor), name
+
+
 def test_memory_is_what_the_formula_says() -> None:
     layout = Layout((4, 84, 84), 6, 4, torch.uint8, 4)
     replay = FrameReplay(layout, capacity=1_000)
-    held = sum(array.nbytes for array in replay._arrays().values())
+    held = replay._frames.nbytes + sum(array.nbytes for array in replay._arrays().values())
     assert held <= 1_000 * (84 * 84 + 12) and 1_000_000 * (84 * 84 + 12) <= 7.5e9
 
 
