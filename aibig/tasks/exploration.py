@@ -78,7 +78,7 @@ class Exploration:
     def end_of_episode(self, ended: Tensor) -> None:
         """Where one has ended (E,), a lasting action ends too."""
         if self.shares is not None:
-            self.left.masked_fill_(ended, 0)
+            self.left = self.left.masked_fill(ended, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """What lasts."""
