@@ -15,7 +15,7 @@ from aibig.envs.wrappers import MASK
 from aibig.errors import UserError
 from aibig.inference.model_folder import inference_device
 from aibig.inference.modes import evaluating
-from aibig.inference.policy import greedy_actions
+from aibig.inference.policy import evaluation_policy
 from aibig.registry import environments
 
 FRAMES_AT_MOST = 400
@@ -43,11 +43,12 @@ class Player:
         self.device = inference_device()
         self.model = model.to(self.device)
         self.env: dict[str, Any] = facts["env"]
+        self.epsilon: float = facts.get("epsilon", 0.0)  # of random actions, as in the run's evaluations
 
     def play(
         self, *, episodes: int = 10, seed: int = 0, render: str | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Greedy episodes with seeds from `seed`: returns and lengths in env steps, (episodes,) each.
+        """Episodes as the run evaluates, with seeds from `seed`: returns and lengths in env steps, (episodes,) each.
 
         render: gymnasium's render_mode, such as "human"; the environment then shows itself.
 
@@ -57,24 +58,22 @@ class Player:
         pool = environments.create(self.env["name"], **settings)
         try:
             with evaluating(self.model):
-                return pool.run_episodes(
-                    lambda seen, mask: greedy_actions(self.model, seen, self.device, mask),
-                    range(seed, seed + episodes),
-                    at_once=1 if render else None,
-                )
+                policy = evaluation_policy(self.model, self.device, pool.actions, self.epsilon, seed)
+                return pool.run_episodes(policy, range(seed, seed + episodes), at_once=1 if render else None)
         except gymnasium.error.DependencyNotInstalled as error:
             raise UserError(f"render {render!r} needs a package that is not installed: {error}") from None
         finally:
             pool.close()
 
     def film(self, *, seed: int = 0, whole: bool = False) -> Film:
-        """A greedy episode as its environment draws it; unless `whole`, of a long one each second, fourth, ... frame.
+        """An episode as its environment draws it; unless `whole`, of a long one each second, fourth, ... frame.
 
         Raises UserError if the environment draws nothing, or a package that drawing takes is missing.
         """
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would greet on standard output
         pool = environments.create(self.env["name"], **{**self.env["settings"], "count": 1, "render_mode": "rgb_array"})
         env, film, every = pool.make(), Film(), 1
+        policy = evaluation_policy(self.model, self.device, pool.actions, self.epsilon, seed)
         try:
             observation, info = env.reset(seed=seed)
             film.frames.append(draw(env))
@@ -83,7 +82,7 @@ class Player:
                 while not ended:
                     seen = np.asarray(observation, pool.observation_dtype)[None]
                     mask = np.asarray(info[MASK], bool)[None] if MASK in info else None
-                    action = int(greedy_actions(self.model, seen, self.device, mask)[0])
+                    action = int(policy(seen, mask)[0])
                     observation, reward, terminated, truncated, info = env.step(action)
                     film.total, film.length = film.total + float(reward), film.length + 1
                     ended = terminated or truncated

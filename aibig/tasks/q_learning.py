@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import deque
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from aibig.data.transitions import Layout, ReplayBuffer, Steps, Transitions
 from aibig.envs.pool import EnvPool
 from aibig.errors import UserError
 from aibig.inference.modes import evaluating
-from aibig.inference.policy import greedy_actions
+from aibig.inference.policy import evaluation_policy, greedy_actions
 from aibig.layers.follow import follow
 from aibig.layers.noisy import noisy, noisy_layers, resample_noise, turn_noise
 from aibig.layers.running_norm import RunningNorm, observe
@@ -31,7 +31,7 @@ from aibig.outcomes import Returns
 from aibig.seeds import derive_seed
 from aibig.settings import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from aibig.tasks.base import Batch, Context, Loss, Task
-from aibig.tasks.exploration import Exploration, Schedule
+from aibig.tasks.exploration import Exploration
 from aibig.tasks.td_losses import (
     Errors,
     best_actions,
@@ -73,7 +73,8 @@ class QLearning(Task):
     the power of minus this (arXiv 2006.01782: 2), which finds what single steps do not; None: one step.
     follower_every: updates between moves of the follower, None for no follower; follower_fraction: of the way to the
     model that it moves.
-    validation_episodes, test_episodes: greedy ones, with seeds of their own, also from each other.
+    validation_episodes, test_episodes: greedy ones, with seeds of their own, also from each other. evaluation_epsilon:
+    the probability of a random action in them, which ends what would go round for ever in a game without chance.
 
     Raises UserError for settings that can't hold together.
     """
@@ -104,12 +105,13 @@ class QLearning(Task):
         epsilon_start: Fraction = 1.0,
         epsilon_end: Fraction = 0.05,
         epsilon_env_steps: PositiveInt = 10_000,
-        epsilon_schedule: Schedule = "linear",
+        epsilon_schedule: Literal["linear", "exponential"] = "linear",
         exploration_exponent: PositiveFloat | None = None,
         follower_every: PositiveInt | None = 200,
         follower_fraction: PositiveFloat = 1.0,
         validation_episodes: PositiveInt = 20,
         test_episodes: PositiveInt = 100,
+        evaluation_epsilon: Fraction = 0.0,
     ) -> None:
         self.model, self.pool, self.replay, self.context = model, pool, replay, context
         self.distribution = getattr(model, "distribution", None)
@@ -137,6 +139,7 @@ class QLearning(Task):
             duration_exponent=exploration_exponent,
         )
         self.episodes = {"validation": validation_episodes, "test": test_episodes}
+        self.evaluation_epsilon = evaluation_epsilon
         self.counts = ("samples",) if replay.is_fixed else ("env_steps", "samples")
         self.env_steps = 0  # of this rank; the step by which an environment is reset is one too: ranks keep pace
         self.batches = 0
@@ -340,14 +343,15 @@ class QLearning(Task):
         """Greedy episodes on seeds that depend on the split, so that the best model is not chosen on the test's."""
         seeds = [derive_seed(self.context.seed, split, number) % 2**31 for number in range(self.episodes[split])]
         with noisy(self.model, False), evaluating(self.model), self.context.autocast():
-            returns, lengths = self.pool.run_episodes(
-                lambda seen, mask: greedy_actions(self.model, seen, self.context.device, mask), seeds
+            policy = evaluation_policy(
+                self.model, self.context.device, self.pool.actions, self.evaluation_epsilon, seeds[0]
             )
+            returns, lengths = self.pool.run_episodes(policy, seeds)
         return Returns(returns, lengths)
 
     def inference_facts(self) -> dict[str, Any]:
-        """The environment."""
-        return {"predictor": "player", "env": self.pool.registered}
+        """The environment, and how to act in it."""
+        return {"predictor": "player", "env": self.pool.registered, "epsilon": self.evaluation_epsilon}
 
     def state_dict(self) -> dict[str, Any]:
         """Environments, replay and counters."""
