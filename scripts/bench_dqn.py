@@ -32,7 +32,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("what", choices=BENCHES)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seeds", type=int, nargs=2, default=(400, 420), metavar=("FIRST", "END"), help="of cartpole")
+    parser.add_argument("--seeds", type=int, nargs=2, default=(600, 620), metavar=("FIRST", "END"), help="of cartpole")
     parser.add_argument("--capacity", type=int, default=200_000, help="of memory")
     chosen = parser.parse_args(words)
     os.environ["OMP_NUM_THREADS"] = str(chosen.threads)  # every measuring process inherits these

@@ -25,7 +25,10 @@ SWITCHES: dict[str, dict[str, Any]] = {
         **{"model.samples": 8, "model.target_samples": 8, "model.acting_samples": 8},
     },
     "prioritised": {"task.priority_exponent": 0.5, "task.importance_env_steps": 20_000},
-    "munchausen": {"task.munchausen": 0.9, "task.n_step": 1},
+    "munchausen": {
+        **{"task.munchausen": 0.9, "task.n_step": 1},
+        **{"task.follower_every": 100, "trainer.max_env_steps": 40_000},
+    },
     "soft follower": {"task.follower_every": 1, "task.follower_fraction": 0.01},
     "no follower": {"task.follower_every": None, "model.layer_norm": True},
     "exponential epsilon": {"task.epsilon_schedule": "exponential"},

@@ -340,7 +340,7 @@ class QLearning(Task):
     # ---------------------------------------------------------------- measuring, saving
 
     def outcome(self, split: str) -> Returns:
-        """Greedy episodes on seeds that depend on the split, so that the best model is not chosen on the test's."""
+        """Episodes on seeds that depend on the split, so that the best model is not chosen on the test's."""
         seeds = [derive_seed(self.context.seed, split, number) % 2**31 for number in range(self.episodes[split])]
         with noisy(self.model, False), evaluating(self.model), self.context.autocast():
             policy = evaluation_policy(
