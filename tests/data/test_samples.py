@@ -211,8 +211,9 @@ def test_data_that_are_let_go_leave_no_worker(kind: Any) -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_process_that_is_stopped_in_the_middle_leaves_none(kind: str, how: signal.Signals, tmp_path: Path) -> None:
     code = f"""
-import multiprocessing
+import multiprocessing, signal
 from test_samples import {kind}, SampleData
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell in the background ignores it
 batches = SampleData({kind}(), batch_size=8, workers=2).training_batches(0, 0, 1)
 batches.next()
 print(*[one.pid for one in multiprocessing.active_children()], flush=True)
@@ -226,7 +227,10 @@ while True:
     workers = [int(word) for word in process.stdout.readline().split()]
     assert len(workers) == (2 if kind == "DrawnByProcesses" else 0)
     process.send_signal(how)
-    said = process.communicate(timeout=60)[1].decode()
+    try:
+        said = process.communicate(timeout=60)[1].decode()
+    finally:
+        process.kill()
     assert process.returncode in (-how, 1) and said.count("Traceback") == (how == signal.SIGINT)
     deadline = time.monotonic() + 20
     while any(is_alive(one) for one in workers) and time.monotonic() < deadline:
