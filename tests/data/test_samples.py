@@ -224,10 +224,10 @@ while True:
     path = {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[2]}", "PATH": "/usr/bin:/bin"}
     process = subprocess.Popen([sys.executable, "stopped.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=path)
     assert process.stdout is not None
-    workers = [int(word) for word in process.stdout.readline().split()]
-    assert len(workers) == (2 if kind == "DrawnByProcesses" else 0)
-    process.send_signal(how)
     try:
+        workers = [int(word) for word in process.stdout.readline().split()]
+        assert len(workers) == (2 if kind == "DrawnByProcesses" else 0)
+        process.send_signal(how)
         said = process.communicate(timeout=60)[1].decode()
     finally:
         process.kill()
