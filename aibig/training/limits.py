@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -32,6 +33,10 @@ class Progress:
     def done(self, name: str) -> float:
         """How much of what a limit counts is done."""
         return {"steps": self.step, "epochs": self.epoch}.get(name, self.counts.get(name, 0))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the values that `dataclasses.asdict` gave."""
+        vars(self).update(vars(Progress(**state)))
 
     def position(self) -> dict[str, float]:
         """Where a log line stands."""

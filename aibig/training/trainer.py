@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,29 +12,20 @@ import torch
 from torch import Tensor
 
 from aibig.errors import Diverged, UserError
-from aibig.layers.shards import full
 from aibig.outcomes import Outcome
 from aibig.seeds import derive_seed
 from aibig.settings import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, checked
 from aibig.tasks.base import Batch, Context, Task
 from aibig.training import checkpoint, optimizer, schedule
-from aibig.training.average import WeightAverage
 from aibig.training.callbacks import Callback
 from aibig.training.cpu import prepare_cpu
 from aibig.training.device import choose_device, move, peak_memory
-from aibig.training.distributed import (
-    World,
-    distribute,
-    load_whole_state,
-    synchronise_gradients,
-    whole_state,
-)
-from aibig.training.generators import generators_state, load_generators_state, seed_generators
+from aibig.training.distributed import World, synchronise_gradients, whole_state
+from aibig.training.generators import seed_generators
 from aibig.training.gradients import GradientStep, norm_of
-from aibig.training.keeping import Keeping
 from aibig.training.limits import Limits, Progress, Stopwatch
-from aibig.training.logbook import Logbook
 from aibig.training.precision import autocast, choose_precision, choose_threads
+from aibig.training.run_state import RunState
 from aibig.training.selection import Selection
 from aibig.training.signals import StopWish
 
@@ -81,11 +72,9 @@ class Trainer:
     Raises UserError if no limit is set or the device is not there.
     """
 
-    task: Task  # these five from the beginning of `fit`
+    task: Task  # these three from the beginning of `fit`
     run_folder: Path | None
     stopwatch: Stopwatch
-    logbook: Logbook
-    keeping: Keeping
 
     @checked
     def __init__(
@@ -166,7 +155,7 @@ class Trainer:
         """
         with self._process_set_up_for(task):
             self._begin(task, folder, resume)
-            with self.logbook.open_until_here(), self._stop_wish.heard(), self._saved_if_it_fails():
+            with self._logbook.open_until_here(), self._stop_wish.heard(), self._saved_if_it_fails():
                 self._follow_up()  # what an error has left to be done before the run was resumed
                 while not self._is_over():
                     self._is_whole = False
@@ -196,14 +185,14 @@ class Trainer:
 
     def checkpoint_bytes(self) -> int:
         """How many bytes this rank's part of a checkpoint of the run as it stands takes. Every rank must call it."""
-        return sum(checkpoint.size(content) for content in self._state().values())
+        return sum(checkpoint.size(content) for content in self._state.files().values())
 
     def _update(self) -> None:
         """One update: micro-batches, then a step. Nothing in here waits for the device."""
-        progress, task = self.progress, self.task
+        progress, task, scaler = self.progress, self.task, self._state.scaler
         self._fraction_before = fraction = self.limits.fraction_done(progress)
         factor = self.learning_rate_factor(progress.step, fraction)
-        for group in self.optimizer.param_groups:
+        for group in self._state.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         summed = self.accumulate > 1 or self.world.size > 1
         weight, total = 0.0, None
@@ -214,27 +203,25 @@ class Trainer:
             with self.context.autocast():
                 loss = task.loss(batch)
             value = loss.value * batch.weight if summed else loss.value
-            (value if self.scaler is None else self.scaler.scale(value)).backward()
+            (value if scaler is None else scaler.scale(value)).backward()
             task.after_loss(loss.carry)
             detached = loss.value.detach()
-            self.logbook.add({"loss": detached, **loss.metrics}, batch.weight)
+            self._logbook.add({"loss": detached, **loss.metrics}, batch.weight)
             total = detached if total is None else total + detached
             weight += batch.weight
             for name, count in batch.counts.items():
                 progress.counts[name] = progress.counts.get(name, 0) + count
         assert total is not None
-        taken, metrics = self.gradient_step.take(total, weight if summed else None)
-        self.logbook.add(metrics, 1.0)
+        taken, metrics = self._gradient_step.take(total, weight if summed else None)
+        self._logbook.add(metrics, 1.0)
         progress.step += 1
         if task.updates_per_epoch is not None:
             progress.epoch = progress.step * self.accumulate / task.updates_per_epoch
         if taken:
-            task.after_update(progress.step)
-            if self.average is not None:
-                self.average.update(task.model, progress.step)
-        if self.gradient_step.host_looks:
+            self._state.after_update()
+        if self._gradient_step.host_looks:
             self._watch_skipped(1, 0 if taken else 1)
-        self.logbook.advance()
+        self._logbook.advance()
 
     def _due(self) -> list[str]:
         """What is to be done between this update and the next, in this order."""
@@ -254,16 +241,16 @@ class Trainer:
         self.progress.owed = [one for one in self.progress.owed if one != what]
 
     def _log(self) -> None:
-        skips = self.logbook.values("skipped")
+        skips = self._logbook.values("skipped")
         skipped = round(sum(skips))
-        means, seconds = self.logbook.means(), self.stopwatch.seconds()
+        means, seconds = self._logbook.means(), self.stopwatch.seconds()
         self.progress.skipped += skipped
         if skipped:
-            self.logbook.say(
+            self._logbook.say(
                 f"step {self.progress.step}: {skipped} of the last {len(skips)} updates were skipped, "
                 "since their loss or gradient was not finite"
             )
-        if not self.gradient_step.host_looks:  # only now does the host know
+        if not self._gradient_step.host_looks:  # only now does the host know
             self._watch_skipped(len(skips), skipped)
         counts_before, seconds_before = self._at_last_log
         self._at_last_log = dict(self.progress.counts), seconds
@@ -271,12 +258,12 @@ class Trainer:
             f"{name}_per_second": (count - counts_before.get(name, 0)) / max(seconds - seconds_before, 1e-9)
             for name, count in self.progress.counts.items()
         }
-        norm = norm_of([one.detach() for one in self.gradient_step.parameters]).item()
-        state = {"skipped": skipped, "parameter_norm": norm, "lr": self.optimizer.param_groups[0]["lr"]}
+        norm = norm_of([one.detach() for one in self._gradient_step.parameters]).item()
+        state = {"skipped": skipped, "parameter_norm": norm, "lr": self._state.optimizer.param_groups[0]["lr"]}
         cost = {"seconds": seconds, **rates, **peak_memory(self.device)}
         line = {"kind": "train", **self.progress.position(), **means, **state, **cost}
-        self.logbook.write(line)
-        self.logbook.show({name: means[name] for name in ("loss", self.task.headline) if name in means} | rates)
+        self._logbook.write(line)
+        self._logbook.show({name: means[name] for name in ("loss", self.task.headline) if name in means} | rates)
         self._settle_up("log")
         self._tell("on_log", line)
 
@@ -288,41 +275,41 @@ class Trainer:
             return
         line = {"kind": "validation", **self.progress.position(), **metrics}
         better = self.selection.judge(metrics, self.task.headline, self.task.lower_is_better, self.progress)
-        self.logbook.write(line)
+        self._logbook.write(line)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        self.logbook.note(f"step {self.progress.step}: validation {shown}{' (best)' if better else ''}")
+        self._logbook.note(f"step {self.progress.step}: validation {shown}{' (best)' if better else ''}")
         self._show_sample()
         self._settle_up("evaluate")
         if better:
-            self.keeping.best_weights = None  # those of an earlier best do not belong into this checkpoint
+            self._keeping.best_weights = None  # those of an earlier best do not belong into this checkpoint
             if not (saving and self._save()):
-                self.keeping.best_weights = self._copy_of_weights()
+                self._keeping.best_weights = self._state.evaluated_weights()
         self._tell("on_evaluation", line)
 
     def _validation_metrics(self) -> dict[str, float]:
-        with self.stopwatch.paused(), self._averaged():
+        with self.stopwatch.paused(), self._state.averaged():
             metrics: dict[str, float] = self.world.share(self.task.evaluate("validation"))
         return metrics  # the main rank's, since all must find the same model best
 
     def _show_sample(self) -> None:
-        with self.stopwatch.paused(), self._averaged():
+        with self.stopwatch.paused(), self._state.averaged():
             sample = self.task.sample()
         if sample:
-            self.logbook.write({"kind": "sample", **self.progress.position(), "text": sample})
-            self.logbook.note(sample)
+            self._logbook.write({"kind": "sample", **self.progress.position(), "text": sample})
+            self._logbook.note(sample)
 
     def _save(self) -> bool:
         """Write a checkpoint, if there is a folder for it. Returns whether this moment is saved."""
         self._settle_up("save")
-        folder = self.keeping.folder
+        folder = self._keeping.folder
         if folder is None:
             return False
-        if self.keeping.holds(self.progress):
+        if self._keeping.holds(self.progress):
             return True
         with self.stopwatch.paused():
             self.progress.train_seconds = self.stopwatch.seconds()
-            self.logbook.flush()
-            if not self.keeping.write(folder, self.progress, self._state):
+            self._logbook.flush()
+            if not self._keeping.write(folder, self.progress, self._state.files):
                 return False
         self._tell("on_save", checkpoint.path_of(folder, self.progress.step))
         return True
@@ -337,19 +324,19 @@ class Trainer:
         if by is None:  # another rank's clock may be ahead of the main one's
             by = INTERRUPTED if asked_to else "max_minutes"
         self._save()
-        if self.logbook.values("skipped"):
+        if self._logbook.values("skipped"):
             self._log()
         if by != INTERRUPTED and self.progress.evaluated_step != self.progress.step:
             self._evaluate(saving=False)
         self.progress.train_seconds = self.stopwatch.seconds()
         metrics: dict[str, float] = {}
         if by != INTERRUPTED:
-            self._take_best_weights()
+            self._state.take_best_weights()
             metrics = self.world.share(self.task.evaluate("test"))
             line = {"kind": "test", **self.progress.position(), **metrics}
-            self.logbook.write(line)
+            self._logbook.write(line)
             self._tell("on_evaluation", line)
-        self.logbook.flush()
+        self._logbook.flush()
         return Result(metrics, self.progress, by)
 
     def _tell(self, moment: str, *facts: Any) -> None:
@@ -368,17 +355,17 @@ class Trainer:
         except Diverged:
             raise
         except Exception as error:
-            if self.keeping.folder is not None and self.progress.step:
+            if self._keeping.folder is not None and self.progress.step:
                 with suppress(Exception):  # the error that came first is the one to show
                     if self._is_whole and self.world.size == 1:  # other ranks know nothing of it
                         self._save()
                 if isinstance(error, UserError):  # says all in its own line
                     raise
-                saved = checkpoint.steps(self.keeping.folder)
+                saved = checkpoint.steps(self._keeping.folder)
                 last = f"the last checkpoint is of step {saved[-1]}; " if saved else "there is no checkpoint yet; "
                 if saved[-1:] == [self.progress.step]:
                     last = "everything so far is saved; "
-                self.logbook.say(
+                self._logbook.say(
                     f"step {self.progress.step}: an error of what is trained, or of a callback, ends the run; {last}"
                     "mend it and go on with --resume"
                 )
@@ -413,92 +400,41 @@ class Trainer:
             torch.use_deterministic_algorithms(deterministic)
 
     def _begin(self, task: Task, place: str | Path | None, resume: bool) -> None:
-        self.run_folder = folder = None if place is None else Path(place)
-        self.task = task
+        self.task, self.run_folder = task, None if place is None else Path(place)
         self.check(task)
-        if self.tensorboard and folder is not None and self.world.is_main:
+        if self.tensorboard and self.run_folder is not None and self.world.is_main:
             from aibig.training.tensorboard import TensorBoard
 
             self.callbacks = [*(one for one in self.callbacks if not isinstance(one, TensorBoard)), TensorBoard()]
-        self.average = None if self.ema_decay is None else WeightAverage(task.model, self.ema_decay)
-        for module in self._modules().values():  # copies are made by now: shard them all alike
-            module.to(self.device)
-            if self.world.size > 1:
-                distribute(module, self.parallel)
-            if self.compile:
-                module.compile()
-        self.optimizer = self.make_optimizer(task.model)
-        for group in self.optimizer.param_groups:
-            group["initial_lr"] = group["lr"]
-        parameters = [one for group in self.optimizer.param_groups for one in group["params"]]
-        self.scaler = torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
-        self.gradient_step = GradientStep(
-            self.optimizer, parameters, self.world, self.device, self.scaler, self.clip_norm
-        )
         self.progress = Progress()
-        self.logbook = Logbook(self.world, folder)
-        checkpoints = None if folder is None else folder / "checkpoints"
-        self.keeping = Keeping(checkpoints, self.keep_last, self.world, self.logbook.say)
+        self._state = RunState(
+            task,
+            self.context,
+            self.world,
+            self.run_folder,
+            self.progress,
+            make_optimizer=self.make_optimizer,
+            ema_decay=self.ema_decay,
+            scaled=self.precision == "fp16",
+            keep_last=self.keep_last,
+            parallel=self.parallel,
+            compile=self.compile,
+        )
+        self._logbook, self._keeping = self._state.logbook, self._state.keeping
+        optimizer, scaler, parameters = self._state.optimizer, self._state.scaler, self._state.parameters()
+        self._gradient_step = GradientStep(optimizer, parameters, self.world, self.device, scaler, self.clip_norm)
         self._skipped_in_a_row, self._fraction_before = 0, 0.0
         self._stop_wish, self._is_whole = StopWish(), True
         seed_generators(derive_seed(self.context.seed, "training", self.world.rank))
         if resume:
-            self._resume()
+            self._state.resume()
         self._at_last_log = dict(self.progress.counts), self.progress.train_seconds
         self.stopwatch = Stopwatch(self.device, self.progress.train_seconds)
         if self.selection.needs_evaluation and not self.progress.step:  # rather now than after a twentieth of the run
             self.selection.check(self._validation_metrics(), task.headline)
         self._tell("on_begin", self)
         steps = self.limits.counts.get("steps")
-        self.logbook.show_bar(self.progress.step, None if steps is None else int(steps))
-
-    def _modules(self) -> dict[str, torch.nn.Module]:
-        """What is placed, sharded, compiled and saved."""
-        modules = {"model": self.task.model, **self.task.followers}
-        return modules if self.average is None else {**modules, "average": self.average.module}
-
-    def _state(self) -> dict[str, Any]:
-        """The state by file: what all ranks share, written by the main one, and this rank's own."""
-        shared = {
-            "progress": asdict(self.progress),
-            **self.keeping.state_dict(),
-            "modules": {name: whole_state(module) for name, module in self._modules().items()},
-            "optimizer": whole_state(self.task.model, self.optimizer),
-            "scaler": None if self.scaler is None else self.scaler.state_dict(),
-            "ranks": self.world.size,
-        }
-        own = {
-            "task": self.task.state_dict(),
-            "logbook": self.logbook.state_dict(),
-            "generators": generators_state(self.context.generator),
-        }
-        return {"shared": shared, f"rank-{self.world.rank}": own}
-
-    def _resume(self) -> None:
-        folder = self.keeping.folder
-        assert folder is not None, "only a run with a folder can be resumed"
-        path = self.keeping.newest(folder)
-        if path is None:
-            self.logbook.say(f"{folder}: no whole checkpoint yet; starting from the beginning")
-            self.logbook.rewind()
-            return
-        shared = checkpoint.read(path, "shared")
-        if shared["ranks"] != self.world.size:
-            raise UserError(
-                f"{path}: was written by {shared['ranks']} ranks, this run has {self.world.size}; start as many"
-            )
-        own = checkpoint.read(path, f"rank-{self.world.rank}", mapped=True)
-        self.progress = Progress(**shared["progress"])
-        self.task.load_state_dict(own["task"])  # first: it refuses data that the weights may not even fit
-        for name, module in self._modules().items():
-            load_whole_state(module, shared["modules"][name])
-        load_whole_state(self.task.model, shared["optimizer"], self.optimizer)
-        if self.scaler is not None:
-            self.scaler.load_state_dict(shared["scaler"])
-        self.logbook.load_state_dict(own["logbook"])
-        load_generators_state(self.context.generator, own["generators"])
-        self.logbook.rewind()
-        self.keeping.load_state_dict(shared, folder, self.progress.step)
+        self._logbook.show_bar(self.progress.step, None if steps is None else int(steps))
 
     # ---------------------------------------------------------------- small questions
 
@@ -521,7 +457,7 @@ class Trainer:
         return self.selection.reached(self.progress) or self.limits.reached(self.progress, self.stopwatch.seconds())
 
     def _saving_is_overdue(self) -> bool:
-        overdue = self.keeping.seconds_since() > self.save_seconds
+        overdue = self._keeping.seconds_since() > self.save_seconds
         if self.world.size > 1:
             return self.progress.step % self.log_every == 0 and self.world.any(overdue)
         return overdue
@@ -530,7 +466,7 @@ class Trainer:
         """End a run whose updates are all skipped, as far as the host knows: of the last `updates`, `skipped`."""
         self._skipped_in_a_row = self._skipped_in_a_row + skipped if skipped == updates else 0
         if self._skipped_in_a_row >= SKIPPED_IN_A_ROW_MAX:
-            folder = self.keeping.folder
+            folder = self._keeping.folder
             kept = "" if folder is None else f"; the checkpoints in {folder} are kept"
             raise Diverged(
                 f"step {self.progress.step}: {self._skipped_in_a_row} updates in a row had a loss or gradient that "
@@ -541,20 +477,3 @@ class Trainer:
         if self.device.type != "cpu":
             batch.data = move(batch.data, self.device)
         return batch
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        with nullcontext() if self.average is None else self.average.in_place_of(self.task.model):
-            yield
-
-    def _copy_of_weights(self) -> dict[str, Tensor]:
-        module = self.task.model if self.average is None else self.average.module
-        return {name: full(value.detach()).clone() for name, value in module.state_dict().items()}
-
-    def _take_best_weights(self) -> None:
-        """Load the weights of the best evaluation; the last ones if there was none."""
-        weights = self.keeping.best(self.progress, "model" if self.average is None else "average")
-        if weights is not None:
-            load_whole_state(self.task.model, weights)
-        elif self.average is not None:
-            self.average.give_to(self.task.model)

@@ -34,7 +34,11 @@ MAY_IMPORT = {
     "training": ["layers"],
     "training.callbacks": ["training.trainer"],  # for types only: what it is told of
     "training.tensorboard": ["training.callbacks", "training.trainer"],
-    "training.trainer": ["layers", "outcomes", "training", "training.callbacks", "training.tensorboard", "tasks.base"],
+    "training.run_state": ["layers", "training", "tasks.base"],
+    "training.trainer": [
+        *("layers", "outcomes", "tasks.base"),
+        *("training", "training.callbacks", "training.run_state", "training.tensorboard"),
+    ],
     "report": ["metrics", "outcomes", "training", "inference"],
     **{
         name: ["*"]
