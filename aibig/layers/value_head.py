@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aibig.errors import UserError
+from aibig.layers.full_precision import FullPrecisionLinear, FullPrecisionNoisyLinear
 from aibig.layers.noisy import NoisyLinear
 from aibig.layers.value_distributions import Categorical, ImplicitQuantiles, Quantiles, ValueDistribution
 
@@ -33,8 +34,8 @@ class ValueHead(nn.Module):
     """A hidden layer and an output layer; dueling: one pair for the state's value and one for what actions add to it.
 
     features: F. hidden: width. noise_scale: with it, layers are noisy. cosines: with them, fractions of probability
-    are asked for. (Dueling: arXiv 1511.06581, eq. 9; over atoms as in Rainbow, arXiv 1710.02298, section 3; fractions:
-    arXiv 1806.06923, eq. 4.)
+    are asked for. The output layers compute in full precision, since actions' values differ by little. (Dueling:
+    arXiv 1511.06581, eq. 9; over atoms as in Rainbow, arXiv 1710.02298, section 3; fractions: arXiv 1806.06923, eq. 4.)
     """
 
     angles: Tensor
@@ -53,11 +54,15 @@ class ValueHead(nn.Module):
     ) -> None:
         super().__init__()
         self.actions, self.numbers = actions, numbers
-        make = nn.Linear if noise_scale is None else partial(NoisyLinear, scale=noise_scale)
+        make: MakeLinear = nn.Linear
+        make_last: MakeLinear = FullPrecisionLinear
+        if noise_scale is not None:
+            make = partial(NoisyLinear, scale=noise_scale)
+            make_last = partial(FullPrecisionNoisyLinear, scale=noise_scale)
         widths = [features, hidden]
         each = 1 if numbers is None else numbers
-        self.advantage = nn.Sequential(*layers(widths, make, layer_norm), make(hidden, actions * each))
-        self.value = nn.Sequential(*layers(widths, make, layer_norm), make(hidden, each)) if dueling else None
+        self.advantage = nn.Sequential(*layers(widths, make, layer_norm), make_last(hidden, actions * each))
+        self.value = nn.Sequential(*layers(widths, make, layer_norm), make_last(hidden, each)) if dueling else None
         self.fractions = nn.Linear(cosines, features) if cosines is not None else None
         if cosines is not None:
             self.register_buffer("angles", math.pi * torch.arange(cosines), persistent=False)

@@ -1,0 +1,48 @@
+"""What tells actions apart is computed in full precision, whatever autocast gives the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from aibig.layers.full_precision import FullPrecisionLinear, FullPrecisionNoisyLinear
+from aibig.layers.noisy import noisy, resample_noise
+from aibig.models.dqn import Dqn
+from aibig.models.q_cnn import QCnn
+
+
+@pytest.mark.parametrize("kind", [FullPrecisionLinear, FullPrecisionNoisyLinear])
+def test_autocast_changes_nothing(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    layer = kind(300, 5)
+    resample_noise(layer, torch.Generator().manual_seed(1))
+    inputs = torch.randn(7, 300).bfloat16()
+    with noisy(layer):
+        wanted = layer(inputs.float())
+        wanted.sum().backward()
+        gradients = [one.grad for one in layer.parameters()]
+        layer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = layer(inputs)
+        got.sum().backward()
+    assert torch.equal(got, wanted)
+    for one, gradient in zip(layer.parameters(), gradients, strict=True):
+        assert torch.equal(one.grad, gradient)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("parts", [{}, {"dueling": True}, {"noisy": True}, {"distribution": "quantiles"}])
+@pytest.mark.parametrize("model", ["dqn", "q_cnn"])
+def test_actions_that_differ_by_a_thousandth_are_told_apart(model: str, parts: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    network: Any = Dqn(in_features=9, hidden=16, **parts) if model == "dqn" else QCnn(shape=[2, 84, 84], **parts)
+    head = network.head if isinstance(network.head, nn.Linear) else network.head.advantage[-1]
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(100.0 + 0.001 * torch.arange(len(head.bias)))
+    observations = torch.rand(3, 9) if model == "dqn" else torch.rand(3, 2, 84, 84)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        values = network(observations).flatten(1)
+    assert (values.diff(dim=1) > 0.0005).all()
