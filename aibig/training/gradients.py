@@ -45,7 +45,9 @@ class GradientStep:
             loss = self._divide(gradients, total_weight, loss)
         norm = norm_of(gradients)
         if self.clip_norm is not None:
-            torch._foreach_mul_([local(one) for one in gradients], (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+            factor = (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+            if not (self.host_looks and factor == 1.0):  # most gradients are short enough: that saves a pass
+                torch._foreach_mul_([local(one) for one in gradients], factor)
         skipped = self._step_if_finite(norm + loss)
         for one in self.parameters:
             one.grad = None

@@ -52,7 +52,7 @@ def assert_same_weights(weights: dict[str, Tensor], expected: dict[str, Tensor])
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4, 8])
-@pytest.mark.parametrize("clip_norm", [None, 0.3])
+@pytest.mark.parametrize("clip_norm", [None, 0.3, 300.0])
 def test_micro_batches_make_the_big_batch(accumulate: int, clip_norm: float | None, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"max_samples": UPDATES * Masked.ROWS, "log_every": 1}
     trainer = Trainer(optimizer.sgd(lr=0.1), accumulate=accumulate, clip_norm=clip_norm, **settings)
