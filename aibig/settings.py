@@ -206,19 +206,19 @@ def _parsed_module(module: str) -> ast.Module | None:
     return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
 
 
-def _parsed_function(target: str) -> tuple[ast.FunctionDef, bool] | None:
-    """The function that "module:attribute" calls, and whether it is a method; None where it can't be told."""
+def _parsed_function(target: str) -> tuple[ast.FunctionDef, bool, str] | None:
+    """The function that "module:attribute" calls, whether it is a method, and its module; None if it can't be told."""
     module, _, attribute = target.partition(":")
     tree = _parsed_module(module)
     if tree is None:
         return None
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == attribute:
-            return node, False
+            return node, False, module
         if isinstance(node, ast.ClassDef) and node.name == attribute:
             own = [one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
             if own:
-                return own[0], True
+                return own[0], True, module
             bases = [one.id for one in node.bases if isinstance(one, ast.Name)]
             return _parsed_function(f"{module}:{bases[0]}") if bases else None
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -228,7 +228,7 @@ def _parsed_function(target: str) -> tuple[ast.FunctionDef, bool] | None:
     return None
 
 
-def _settings_of_source(node: ast.FunctionDef, is_method: bool, *, positional: bool) -> dict[str, Setting]:
+def _settings_of_source(node: ast.FunctionDef, is_method: bool, module: str, *, positional: bool) -> dict[str, Setting]:
     arguments = node.args
     pairs = list(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))
     if positional:
@@ -237,7 +237,7 @@ def _settings_of_source(node: ast.FunctionDef, is_method: bool, *, positional: b
         pairs = list(zip(before, [*missing, *arguments.defaults][-len(before) or None :], strict=True)) + pairs
     settings = {}
     for argument, default in pairs:
-        annotation = _evaluate(argument.annotation, Any)
+        annotation = Any if argument.annotation is None else _evaluate(argument.annotation, module)
         settings[argument.arg] = Setting(
             argument.arg, annotation, REQUIRED if default is None else _evaluate_default(default)
         )
@@ -255,11 +255,35 @@ def _evaluate_default(node: ast.expr) -> Any:
         raise _NotLiteral from None
 
 
-def _evaluate(node: ast.expr | None, otherwise: Any) -> Any:
-    """An annotation or default of a parsed signature, in terms of this module's and typing's names."""
-    if node is None:
-        return otherwise
+def _evaluate(node: ast.expr, module: str) -> Any:
+    """An annotation in a parsed module; Any where it says what only an import knows."""
     try:
-        return eval(compile(ast.Expression(node), "<signature>", "eval"), {**vars(typing), **globals()})
+        return _value(node, module)
     except Exception:  # a name that only its own module knows, torch.Tensor say: it cannot stand in a file
-        return otherwise
+        return Any
+
+
+def _value(node: ast.expr, module: str) -> Any:
+    code = compile(ast.Expression(node), "<signature>", "eval")
+    return eval(code, {**vars(typing), **globals()}, _Names(module))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What a parsed module calls by a name of its own: `Rendered = Literal["rgb_array", "human"]`."""
+
+    module: str
+
+    def __getitem__(self, name: str) -> Any:
+        """Raises KeyError for what is not assigned there, nor imported from another module of its package."""
+        if self.module == __name__:
+            return globals()[name]
+        tree = _parsed_module(self.module)
+        for node in [] if tree is None else tree.body:
+            if isinstance(node, ast.Assign) and [getattr(one, "id", None) for one in node.targets] == [name]:
+                return _value(node.value, self.module)
+            if isinstance(node, ast.ImportFrom) and f"{node.module}.".split(".")[0] == self.module.split(".")[0]:
+                for alias in node.names:
+                    if (alias.asname or alias.name) == name:
+                        return _Names(str(node.module))[alias.name]
+        raise KeyError(name)

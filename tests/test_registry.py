@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import nn
 
 import aibig
 from aibig.registry import SECTIONS, Entry, Registry, models
-from aibig.settings import REQUIRED, load, read_settings
+from aibig.settings import REQUIRED, describe, load, read_settings
 
 
 def run_python(code: str, cwd: Path) -> str:
@@ -119,6 +120,24 @@ def test_a_default_that_only_its_module_knows_is_the_real_one(tmp_path: Path, mo
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert read_settings("with_constant:It")["width"].default == 7
+
+
+def test_a_name_that_a_module_gives_to_an_annotation_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "with_alias"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "kinds.py").write_text("import torch_is_not_imported_for_this\nKind = Literal['a', 'b']\n")
+    (package / "it.py").write_text(
+        "from with_alias.kinds import Kind as Which\n"
+        "Maybe = Which | None\n"
+        "class It:\n    def __init__(self, *, kind: Which = 'a', other: Maybe = None, far: Unknown = 1): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = read_settings("with_alias.it:It")
+    assert describe(settings["kind"].annotation) == "one of 'a', 'b'"
+    assert describe(settings["other"].annotation) == "one of 'a', 'b' or null" and settings["far"].annotation is Any
 
 
 def test_the_trainer_checks_its_settings_from_python_too() -> None:

@@ -11,12 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from families import FAMILIES, NETS
 from safetensors.torch import load_file
 
 import aibig
+from aibig.data.arrays import ArrayData, Arrays
+from aibig.tasks.supervised import Classification
 from aibig.training.checkpoint import newest_whole, read
 
 TIMES = ("seconds", "_per_second", "memory_gb")  # what may differ between two runs
@@ -139,6 +142,30 @@ def test_resuming_as_another_run_is_refused(change: dict[str, Any], complaint: s
     aibig.train(NETS, {"trainer.max_steps": 5}, out=tmp_path / "run")
     with pytest.raises(aibig.UserError, match=complaint):
         aibig.train(NETS, change, out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complaint"),
+    [
+        ({}, {"ema_decay": 0.9}, "has no weights of 'average', this run has some; go on with the same trainer.ema_dec"),
+        ({"ema_decay": 0.9}, {}, "has weights of 'average', this run has none; go on with the same trainer.ema_decay"),
+        ({"precision": "fp16"}, {}, "trainer.precision was fp16; go on with the same"),
+    ],
+)
+def test_from_python_too_a_run_goes_on_with_the_same_settings_only(
+    before: dict[str, Any], after: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
+    def fit(resume: bool, **settings: Any) -> None:
+        data = ArrayData(
+            Arrays(np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 2, class_names=["a", "b"])
+        )
+        trainer = aibig.Trainer(max_steps=20 if resume else 10, save_every=10, device="cpu", **settings)
+        task = Classification(aibig.create_model("net", in_features=3, out_features=2), data, trainer.context)
+        trainer.fit(task, tmp_path, resume=resume)
+
+    fit(False, **before)
+    with pytest.raises(aibig.UserError, match=f"step-000000010: {complaint}"):
+        fit(True, **after)
 
 
 def test_a_finished_run_is_not_run_or_tested_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aibig.data.priorities import Priorities, importance_weights
-from aibig.data.transitions import Layout, Steps, Transitions, filled
+from aibig.data.transitions import Layout, Steps, Transitions, check_capacity, filled, reserved
 from aibig.errors import UserError
 from aibig.settings import PositiveInt
 
@@ -31,7 +31,8 @@ class FrameReplay:
     84 x 84, and some more for first observations. batch_size: transitions of a micro-batch over all ranks.
     on_device: frames lie in the memory of the device that learns, so that a batch is gathered there.
 
-    Raises UserError for observations that are no bytes, and a capacity that is too small for one step.
+    Raises UserError for observations that are no bytes, a capacity that is too small for one step, and one for which
+    no memory can be reserved.
     """
 
     is_fixed = False
@@ -54,10 +55,7 @@ class FrameReplay:
             raise UserError(f"capacity {capacity:,} is too small for {self._envs} environments; set {least:,} or more")
         shape = layout.observation_shape[1:] if self._stack > 1 else layout.observation_shape
         cells = (self._slots * self._envs,)
-        if on_device:
-            self._frames = torch.zeros(cells + shape, dtype=torch.uint8, device=layout.device)
-        else:
-            self._frames = torch.from_numpy(np.zeros(cells + shape, np.uint8))  # memory is taken as it fills
+        self._frames = reserved(cells[0], shape, np.dtype(np.uint8), layout.device if on_device else None)
         self._action, self._reward = np.zeros(cells, np.int32), np.zeros(cells, np.float32)
         self._terminated, self._ended, self._acted = (np.zeros(cells, bool) for _ in range(3))
         self._age = np.zeros(cells, np.uint8)  # steps since the episode began, up to 255
@@ -68,8 +66,11 @@ class FrameReplay:
         self._priorities = Priorities(len(self._action), layout.priority_exponent) if layout.priority_exponent else None
 
     def __len__(self) -> int:
-        """Steps that can be drawn, those by which an environment was reset among them."""
-        return max(0, self._newest() - self._oldest() + 1) * self._envs
+        """Steps among which is drawn, those by which an environment was reset among them; 0 if they are all such."""
+        slots = range(self._oldest(), self._newest() + 1)
+        if len(slots) <= 2 * self._steps and not any(self._acted[self._places(slot)].any() for slot in slots):
+            return 0  # a resume in the first steps forgets them all
+        return len(slots) * self._envs
 
     def _newest(self) -> int:
         """The last slot, counted from the first ever, whose n steps and what they led to are all there."""
@@ -186,12 +187,14 @@ class FrameReplay:
             "frames": filled(self._frames[:count].cpu().numpy(), count),
             "firsts": {place: frames.cpu() for place, frames in self._firsts.items()},
             "begins": torch.from_numpy(self._begins.copy()),
+            "capacity": len(self._action),
             "added": self._added,
             "priorities": None if self._priorities is None else self._priorities.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Go on from what `state_dict` gave. Raises UserError if that had another capacity."""
+        check_capacity(len(self._action), state["capacity"])
         self._added, self._begins = state["added"], state["begins"].numpy().copy()
         for name, array in self._arrays().items():
             array[: len(state[name])] = state[name].numpy()

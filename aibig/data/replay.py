@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aibig.data.n_step import NStep
 from aibig.data.priorities import Priorities, importance_weights
-from aibig.data.transitions import Array, Layout, Steps, Transitions, filled
+from aibig.data.transitions import Array, Layout, Steps, Transitions, check_capacity, filled, reserved
 from aibig.errors import UserError
 from aibig.settings import ExistingPath, PositiveInt
 
@@ -27,7 +27,7 @@ class Replay:
     transitions (see `StoredTransitions`) that are there from the beginning and never overwritten.
     (Experience replay: Lin 1992; arXiv 1312.5602, algorithm 1.)
 
-    Raises UserError for a capacity that this machine's memory can't hold.
+    Raises UserError for a capacity for which no memory can be reserved.
     """
 
     is_fixed = False
@@ -44,12 +44,8 @@ class Replay:
         self._numbers = math.prod(layout.observation_shape)
         masks = layout.actions if layout.action_masks else 0
         self._columns = [self._numbers, masks, self._numbers, masks, 1, 1, 1]  # seen, after, reward, discount, action
-        try:
-            self._rows = np.zeros((capacity, sum(self._columns)), np.float32)
-        except MemoryError:
-            gigabytes = capacity * sum(self._columns) * 4 / 1e9
-            raise UserError(f"capacity {capacity:,} takes {gigabytes:.1f} GB, which are not there; set less") from None
-        self._tensor = torch.from_numpy(self._rows)  # the same memory
+        self._tensor = reserved(capacity, (sum(self._columns),), np.dtype(np.float32))
+        self._rows = self._tensor.numpy()  # the same memory
         self._added = 0
         self._window = NStep(layout.n_step, layout.discount)
         self._priorities = Priorities(capacity, layout.priority_exponent) if layout.priority_exponent else None
@@ -130,6 +126,7 @@ class Replay:
         """The rows that are filled, how many were ever added, open steps and priorities."""
         return {
             "rows": filled(self._rows, len(self)),
+            "capacity": self.capacity,
             "added": self._added,
             "kept": self._kept,
             "window": self._window.state_dict(),
@@ -137,7 +134,8 @@ class Replay:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Go on from what `state_dict` gave. Raises UserError if that had another capacity."""
+        check_capacity(self.capacity, state["capacity"])
         self._added, self._kept = state["added"], state["kept"]
         self._tensor[: len(self)] = state["rows"]
         self._window.load_state_dict(state["window"])

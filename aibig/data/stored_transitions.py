@@ -34,10 +34,6 @@ class StoredTransitions(Replay):
     is_fixed = True
 
     def __init__(self, layout: Layout, *, path: ExistingPath, batch_size: PositiveInt = 64) -> None:
-        if layout.action_masks:
-            raise UserError(
-                "the environment has action masks, which a file of transitions does not hold; take 'replay'"
-            )
         rows = read_transitions(path, layout)
         super().__init__(layout, batch_size=batch_size, capacity=len(rows[0]))
         self._put(*rows)
@@ -60,6 +56,8 @@ def read_transitions(path: str | Path, layout: Layout) -> tuple[Array, ...]:
 
     Raises UserError, which names the file and the array, for what does not fit `layout`.
     """
+    if layout.action_masks:
+        raise UserError(f"{path}: holds no action masks, which this environment has; learn by acting alone")
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [name for name in PARTS if name not in file.files]

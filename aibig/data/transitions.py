@@ -5,6 +5,7 @@ B transitions, E environments, A actions.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from aibig.errors import UserError
 
 Array = NDArray[Any]
 
@@ -100,6 +103,27 @@ class ReplayBuffer(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
+
+
+def reserved(capacity: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: Any = None) -> Tensor:
+    """Zeros (capacity, *shape), on a CPU unless a `device` is given: there memory is taken only as they are filled.
+
+    Raises UserError where so much can't even be reserved.
+    """
+    try:
+        zeros = np.zeros((capacity if device is None else 0, *shape), dtype)
+        if device is None:
+            return torch.from_numpy(zeros)
+        return torch.zeros((capacity, *shape), dtype=torch.from_numpy(zeros).dtype, device=device)
+    except (MemoryError, ValueError, torch.OutOfMemoryError):  # ValueError: more than addresses there are
+        gigabytes = capacity * math.prod(shape) * dtype.itemsize / 1e9
+        raise UserError(f"capacity {capacity:,} takes {gigabytes:,.1f} GB, which are not there; set less") from None
+
+
+def check_capacity(now: int, before: int) -> None:
+    """Raise UserError if a replay is not as large as the one whose state it gets."""
+    if now != before:
+        raise UserError(f"data.capacity {now:,}: the run began with {before:,}; go on with that, or begin anew")
 
 
 def filled(array: np.ndarray[Any, Any], count: int) -> Tensor:

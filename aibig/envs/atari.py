@@ -30,7 +30,8 @@ class AtariPool(EnvPool):
     Both in training and evaluation: repeat_action_probability, of the last action in place of the new one (0.25 as
     recommended by arXiv 1709.06009, section 5.2; 0 as in 2015); noop_max, up to as many frames pass first; max_frames
     of an episode; full_action_space, all 18 rather than those that do something. In training alone: reward_clipping,
-    to -1, 0 and 1; episodic_life, a lost life ends an episode. threads: that play the games.
+    to -1, 0 and 1; episodic_life, a lost life ends the episode, and the next begins a new game, so that no later life
+    is seen. threads: that play the games.
 
     Raises UserError where the game is not there.
     """

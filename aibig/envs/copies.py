@@ -16,6 +16,7 @@ from aibig.envs.wrappers import MASK, Env
 from aibig.seeds import derive_seed
 
 Array = NDArray[Any]
+Mask = NDArray[np.bool_] | None
 
 
 class Moment(NamedTuple):
@@ -25,7 +26,7 @@ class Moment(NamedTuple):
     reward: NDArray[np.float32]  # (E,)
     terminated: NDArray[np.bool_]  # (E,)
     truncated: NDArray[np.bool_]  # (E,)
-    action_mask: NDArray[np.bool_] | None  # (E, A)
+    action_mask: Mask  # (E, A)
 
 
 class Vector(Protocol):
@@ -48,8 +49,8 @@ class Vector(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> Array:
         """Go on from what `state_dict` gave. Returns the observations (E, ...) that come out."""
 
-    def restart(self, index: int) -> Array:
-        """Begin the next episode of one environment, which came out otherwise."""
+    def restart(self, index: int) -> tuple[Array, Mask]:
+        """Begin the next episode of one environment, which came out otherwise: its observation (...) and mask (A,)."""
 
     def close(self) -> None:
         """Let go of windows and processes."""
@@ -122,14 +123,19 @@ class Copies:
             masks.append(mask)
         return Moment(after, reward, terminated, truncated, None if masks[0] is None else np.stack(masks).astype(bool))
 
-    def _reset(self, index: int) -> tuple[Array, Array | None]:
+    def _reset(self, index: int) -> tuple[Array, Mask]:
         observation, info = self.envs[index].reset(seed=self.episodes.seed_of(index))
         mask = info.get(MASK)
         return np.asarray(observation, self.dtype), None if mask is None else np.asarray(mask, bool)
 
     def repeats(self) -> bool:
         """Whether a reset and a step with the same seed and action give the same."""
-        return np.array_equal(self._replay(0, [0]), self._replay(0, [0]))
+        found = []
+        for _ in range(2):
+            _, mask = self._reset(0)
+            action = 0 if mask is None else int(mask.argmax())
+            found.append(np.asarray(self.envs[0].step(action)[0], self.dtype))
+        return np.array_equal(found[0], found[1])
 
     def _replay(self, index: int, actions: list[int]) -> Array:
         """The observation after `actions` in the present episode of an environment."""
@@ -147,10 +153,10 @@ class Copies:
         self.episodes.load_state_dict(state)
         return np.stack([self._replay(index, actions) for index, actions in enumerate(self.episodes.actions)])
 
-    def restart(self, index: int) -> Array:
+    def restart(self, index: int) -> tuple[Array, Mask]:
         """Begin the next episode of one environment."""
         self.episodes.next(index)
-        return self._reset(index)[0]
+        return self._reset(index)
 
     def close(self) -> None:
         """Let go of windows."""

@@ -172,7 +172,9 @@ class EnvPool:
             if not np.array_equal(rebuilt[index], self.observation[index]):
                 warnings.warn(f"{self._not_repeating()}; copy {index} begins a new episode", stacklevel=2)
                 self.restarted.append(index)
-                self.observation[index] = self._vector.restart(index)
+                self.observation[index], mask = self._vector.restart(index)
+                if self.action_mask is not None:
+                    self.action_mask[index] = mask
                 self._returns[index], self._lengths[index], self._ended[index] = 0.0, 0, False
 
     def close(self) -> None:

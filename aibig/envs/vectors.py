@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aibig.envs.copies import Array, Episodes, Moment
+from aibig.envs.copies import Array, Episodes, Mask, Moment
 from aibig.envs.episodes import Policy
 from aibig.envs.wrappers import MASK
 
@@ -75,8 +75,8 @@ class SeededVector:
         """Whether a reset and a step with the same seeds and actions give the same."""
         found = []
         for _ in range(2):
-            self._reset(np.ones(self.count, bool))
-            found.append(np.array(self.env.step(np.zeros(self.count, np.int64))[0]))
+            _, info = self._reset(np.ones(self.count, bool))
+            found.append(np.array(self.env.step(self._allowed(info))[0]))
         return np.array_equal(found[0], found[1])
 
     def state_dict(self) -> dict[str, Any]:
@@ -88,23 +88,30 @@ class SeededVector:
         self.episodes.load_state_dict(state)
         lengths = np.array([len(one) for one in self.episodes.actions])
         longest = int(lengths.max())
-        observation, _ = self._reset(np.ones(self.count, bool))
+        observation, info = self._reset(np.ones(self.count, bool))
         for time in range(longest):
             if time and (begins := lengths == longest - time).any():
                 self._reset(begins)
-            played = (
-                one[time - longest + len(one)] if time >= longest - len(one) else 0 for one in self.episodes.actions
-            )
-            observation = self.env.step(np.fromiter(played, np.int64, self.count))[0]
+            actions = self._allowed(info)  # those of environments that wait for their beginning
+            for index, played in enumerate(self.episodes.actions):
+                begin = longest - len(played)
+                if time >= begin:
+                    actions[index] = played[time - begin]
+            observation, *_, info = self.env.step(actions)
         if longest and (none := lengths == 0).any():
             observation, _ = self._reset(none)
         return np.array(observation, self.dtype)
 
-    def restart(self, index: int) -> Array:
+    def _allowed(self, info: dict[str, Any]) -> NDArray[np.int64]:
+        """Actions (E,) that are allowed, the first of each."""
+        mask = _mask(info)
+        return np.zeros(self.count, np.int64) if mask is None else mask.argmax(1)
+
+    def restart(self, index: int) -> tuple[Array, Mask]:
         """Begin the next episode of one environment."""
         self.episodes.next(index)
-        observation: Array = self._reset(np.arange(self.count) == index)[0][index]
-        return observation
+        observation, info = self._reset(np.arange(self.count) == index)
+        return observation[index], None if MASK not in info else np.asarray(info[MASK][index], bool)
 
     def close(self) -> None:
         """End worker processes."""
@@ -180,7 +187,7 @@ class SnapshotVector:
         inner.np_random.bit_generator.state = state["generator"]
         return np.empty(0)
 
-    def restart(self, index: int) -> Array:
+    def restart(self, index: int) -> tuple[Array, Mask]:
         """It is never needed: what does not repeat is not taken."""
         raise AssertionError(index)
 
@@ -189,7 +196,7 @@ class SnapshotVector:
         self.env.close()
 
 
-def _mask(info: dict[str, Any]) -> NDArray[np.bool_] | None:
+def _mask(info: dict[str, Any]) -> Mask:
     """(E, A) of the actions that are allowed."""
     mask = info.get(MASK)
     return None if mask is None else np.stack([*mask]).astype(bool)

@@ -57,7 +57,7 @@ def prepared(env: Env, frame_stack: int = 1) -> Env:
         raise UserError(f"the actions are numbered from {actions.start}; wrap the environment to number them from 0")
     if isinstance(env.observation_space, spaces.Dict) and MASK in env.observation_space.spaces:
         env = MaskAside(env)
-    if not isinstance(env.observation_space, spaces.Box):
+    if not isinstance(env.observation_space, spaces.Box) or not env.observation_space.shape:
         if not env.observation_space.is_np_flattenable:
             raise UserError(
                 f"the observations are {env.observation_space}; wrap the environment so that they are a Box"
@@ -76,8 +76,16 @@ def make_env(make: Callable[[], Env], frame_stack: int = 1) -> Env:
         raise UserError(f"the environment needs a package that is not installed: {error}") from None
     except (gymnasium.error.Error, TypeError, ImportError) as error:
         raise UserError(f"the environment can't be made: {error}") from None
+    except (KeyError, ValueError, AssertionError, AttributeError) as error:  # how environments refuse settings
+        if isinstance(error, UserError):
+            raise
+        what = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise UserError(f"the environment can't be made with these settings ({what}); correct them") from error
     if not isinstance(env, gymnasium.Env):
         raise UserError(f"the environment is a {type(env).__name__}, not a gymnasium.Env")
+    modes = env.metadata.get("render_modes", [])
+    if modes and env.render_mode not in (None, *modes):
+        raise UserError(f"render_mode must be one of {', '.join(modes)} in this environment, not {env.render_mode!r}")
     return prepared(env, frame_stack)
 
 
@@ -103,6 +111,9 @@ def check_conduct(env: Env, name: str) -> tuple[np.dtype[Any], bool]:
     mask = info.get(MASK)
     if mask is not None and np.shape(mask) != (env.action_space.n,):  # type: ignore[attr-defined]
         raise UserError(f"{who}info[{MASK!r}] has shape {np.shape(mask)}; give one for each of the actions")
+    if (mask is None) != (stepped[4].get(MASK) is None):
+        has, has_not = ("step", "reset") if mask is None else ("reset", "step")
+        raise UserError(f"{who}info of {has} has {MASK!r}, that of {has_not} has not; give it in both")
     is_bytes = observation.dtype == np.uint8 if isinstance(observation, np.ndarray) else False
     return np.dtype(np.uint8 if is_bytes and observation.ndim > 1 else np.float32), mask is not None
 

@@ -13,7 +13,7 @@ from aibig.layers.noisy import NoisyLinear
 
 
 class FullPrecision(nn.Module):
-    """Stands before a layer's class in its bases: (..., in) of any precision -> (..., out) in the parameters' own."""
+    """Stands before a layer's class in its bases: under autocast too, (..., in) -> (..., out) of float32."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The layer's own forward, without autocast."""

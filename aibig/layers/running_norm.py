@@ -20,14 +20,13 @@ class RunningNorm(nn.Module):
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
-        self.register_buffer("variance", torch.ones(shape, dtype=torch.float64))
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("variance", torch.ones(shape))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def forward(self, observations: Tensor) -> Tensor:
         """(B, *shape) -> alike, float32."""
-        mean, factor = self.mean.float(), (self.variance + 1e-8).rsqrt().float()
-        return ((observations.float() - mean) * factor).clamp(-LARGEST, LARGEST)
+        return ((observations.float() - self.mean) * (self.variance + 1e-8).rsqrt()).clamp(-LARGEST, LARGEST)
 
     @torch.no_grad()
     def update(self, observations: Tensor) -> None:
@@ -38,9 +37,9 @@ class RunningNorm(nn.Module):
         count, total = len(more), self.count + len(more)
         variance, mean = torch.var_mean(more, 0, correction=0)
         apart = mean - self.mean
-        seen = self.count * self.variance + count * variance + apart.square() * self.count * count / total
-        self.variance.copy_(seen / total)
-        self.mean.add_(apart * (count / total))
+        share = count / total  # of all that were seen
+        self.variance.lerp_(variance, share).add_(apart.square() * (share * (1.0 - share)))
+        self.mean.add_(apart * share)
         self.count.copy_(total)
 
 

@@ -62,23 +62,24 @@ class Exploration:
         if mask is None:
             actions = torch.randint(self.actions, (count,), generator=generator)
         else:
-            actions = torch.multinomial(mask.float(), 1, generator=generator).squeeze(1)
+            drawable = mask | ~mask.any(1, keepdim=True)  # where an episode has ended none may be allowed
+            actions = torch.multinomial(drawable.float(), 1, generator=generator).squeeze(1)
         if self.shares is None:
             return explores, actions
+        if mask is not None:  # what is no longer allowed ends
+            self.left = torch.where(mask.gather(1, self.held.unsqueeze(1)).squeeze(1), self.left, 0)
         drawn = torch.rand(count, generator=generator, dtype=torch.float64) * self.shares[-1]
         begins = explores & (self.left == 0)
         self.held = torch.where(begins, actions, self.held)
         self.left = torch.where(begins, torch.searchsorted(self.shares, drawn) + 1, self.left)
         lasting = self.left > 0
-        if mask is not None:
-            lasting &= mask.gather(1, self.held.unsqueeze(1)).squeeze(1)
         self.left = torch.where(lasting, self.left - 1, 0)
         return lasting, self.held
 
-    def end_of_episode(self, ended: Tensor) -> None:
-        """Where one has ended (E,), a lasting action ends too."""
-        if self.shares is not None:
-            self.left = self.left.masked_fill(ended, 0)
+    def end_of_episode(self, environments: list[int]) -> None:
+        """Where one has ended, a lasting action ends too."""
+        if self.shares is not None and environments:
+            self.left[environments] = 0
 
     def state_dict(self) -> dict[str, Any]:
         """What lasts."""

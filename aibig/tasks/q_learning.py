@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import deque
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from aibig.outcomes import Returns
 from aibig.seeds import derive_seed
 from aibig.settings import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from aibig.tasks.base import Batch, Context, Loss, Task
-from aibig.tasks.exploration import Exploration
+from aibig.tasks.exploration import Exploration, Schedule
 from aibig.tasks.td_losses import (
     Errors,
     best_actions,
@@ -66,6 +66,7 @@ class QLearning(Task):
     priority_exponent: transitions are drawn in proportion to error**exponent (alpha; arXiv 1511.05952), and weighed by
     an importance_exponent (beta) that goes to 1 over `importance_env_steps`, or stays.
     reward_scale, reward_clip: what rewards are multiplied by, and then cut off at, +-.
+    Where transitions are stored ones the agent does not act, and what follows but the follower does not count.
     env_steps_per_update: over all environments. learning_starts: env steps of random action before the first
     update. epsilon_start, epsilon_end, epsilon_env_steps: the probability of a random action falls over so many env
     steps, in a straight line or by a constant factor (epsilon_schedule). A model with noisy layers explores by them
@@ -105,7 +106,7 @@ class QLearning(Task):
         epsilon_start: Fraction = 1.0,
         epsilon_end: Fraction = 0.05,
         epsilon_env_steps: PositiveInt = 10_000,
-        epsilon_schedule: Literal["linear", "exponential"] = "linear",
+        epsilon_schedule: Schedule = "linear",
         exploration_exponent: PositiveFloat | None = None,
         follower_every: PositiveInt | None = 200,
         follower_fraction: PositiveFloat = 1.0,
@@ -115,11 +116,15 @@ class QLearning(Task):
     ) -> None:
         self.model, self.pool, self.replay, self.context = model, pool, replay, context
         self.distribution = getattr(model, "distribution", None)
-        self.double = not munchausen and follower_every is not None if double is None else double
+        if double is None:
+            double = follower_every is not None and not munchausen
+        self.double = double
         self.munchausen, self.temperature, self.log_policy_min = munchausen, entropy_temperature, log_policy_min
         self._check(n_step, follower_every, follower_fraction)
         if importance_env_steps is not None and not priority_exponent:
             raise UserError("importance_env_steps: all draws are uniform; set priority_exponent, or leave it out")
+        if importance_env_steps is not None and replay.is_fixed:
+            raise UserError("importance_env_steps: no env step is taken with stored transitions; leave it out")
         turn_noise(model, True)  # greedy actions turn it off
         self.follower = model if follower_every is None else copy.deepcopy(model).requires_grad_(False)
         self.followers = {} if follower_every is None else {"follower": self.follower}
@@ -145,11 +150,15 @@ class QLearning(Task):
         self.batches = 0
         self.latest_returns: deque[float] = deque(maxlen=20)
         self.latest_lengths: deque[float] = deque(maxlen=20)
-        kept = tuple(getattr(replay.layout, name) for name in JOINED)
-        if kept != (n_step, discount, priority_exponent, reward_scale, reward_clip):
-            raise UserError(f"{', '.join(JOINED)}: the replay's layout has {kept}; give it the task's")
+        wanted = (n_step, discount, priority_exponent, reward_scale, reward_clip)
+        for name, value in zip(JOINED, wanted, strict=True):
+            kept = getattr(replay.layout, name)
+            if kept != value:
+                raise UserError(f"{name}: the task has {value}, the replay's layout {kept}; give both the same")
         if replay.batch_size % context.world_size:
             raise UserError(f"data.batch_size {replay.batch_size} can't be dealt out to {context.world_size} ranks")
+        if self.normalises and replay.is_fixed:
+            raise UserError("model.normalise: takes statistics of what the agent sees, but it does not act; use scale")
         if self.normalises and context.world_size > 1:
             raise UserError("model.normalise: each rank would see statistics of its own; use scale, or one rank")
         pool.begin(derive_seed(context.seed, "acting", context.rank))
@@ -162,6 +171,8 @@ class QLearning(Task):
             raise UserError("munchausen: its log-policy is that of one step; set n_step to 1")
         if self.munchausen and isinstance(self.distribution, Categorical):
             raise UserError("munchausen: is defined for values and quantiles, not for categorical distributions")
+        if self.log_policy_min > 0:
+            raise UserError(f"log_policy_min {self.log_policy_min:g}: a logarithm of a probability is at most 0")
         if follower_every is None and self.munchausen:
             raise UserError("munchausen: takes the follower's policy; set follower_every")
         if follower_every is None and self.double:
@@ -229,7 +240,7 @@ class QLearning(Task):
         ends = (step.terminated, step.truncated, step.acted)
         masks = (step.action_mask, step.next_action_mask)
         self.replay.add(Steps(step.observation, step.action, step.reward, step.next_observation, *ends, *masks))
-        self.exploration.end_of_episode(torch.from_numpy(step.terminated | step.truncated))
+        self.exploration.end_of_episode(np.flatnonzero(step.terminated | step.truncated).tolist())
         self.env_steps += self.pool.count
         for value, length in step.finished:
             self.latest_returns.append(value)
@@ -370,6 +381,7 @@ class QLearning(Task):
         self.pool.load_state_dict(state["pool"])
         self.replay.load_state_dict(state["replay"])
         self.exploration.load_state_dict(state["exploration"])
+        self.exploration.end_of_episode(self.pool.restarted)
         self.replay.forget(self.pool.restarted)
         self.env_steps, self.batches = state["env_steps"], state["batches"]
         self.latest_returns = deque(state["latest_returns"], maxlen=20)

@@ -22,7 +22,8 @@ def huber_loss(value: Tensor, target: Tensor) -> Errors:
 def categorical_loss(logits: Tensor, target: Tensor) -> Errors:
     """Cross-entropy of logits with target probabilities, (B, N) both; as error, the divergence (Rainbow, section 3)."""
     loss = -(target * logits.log_softmax(-1)).sum(-1)
-    return loss, loss.detach() - torch.special.entr(target).sum(-1)
+    divergence = loss.detach() - torch.special.entr(target).sum(-1)
+    return loss, divergence.clamp(min=0.0)  # rounding alone makes it negative
 
 
 def quantile_loss(values: Tensor, fractions: Tensor, target: Tensor) -> Errors:
@@ -60,8 +61,11 @@ def best_actions(values: Tensor, mask: Tensor | None = None) -> Tensor:
 def soft_policy(values: Tensor, temperature: float, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Probabilities of actions, softmax(values / temperature), and their logarithms: (B, A) -> (B, A) each.
 
-    Masked actions have probability 0, and 0 in place of their logarithm, so that products with it are 0.
+    Masked actions have probability 0, and 0 in place of their logarithm, so that products with it are 0; so have all
+    where none is allowed, which is what some environments say of an episode's end.
     """
-    scores = values if mask is None else values.masked_fill(~mask, -torch.inf)
-    logs = (scores / temperature).log_softmax(1)
-    return logs.exp(), logs if mask is None else logs.masked_fill(~mask, 0.0)
+    if mask is None:
+        logs = (values / temperature).log_softmax(1)
+        return logs.exp(), logs
+    logs = (values / temperature).masked_fill(~mask, -torch.inf).log_softmax(1)
+    return logs.exp().masked_fill(~mask, 0.0), logs.masked_fill(~mask, 0.0)

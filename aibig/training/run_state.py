@@ -95,7 +95,7 @@ class RunState:
     def resume(self) -> None:
         """Go on from the newest whole checkpoint; from the beginning, and say so, if there is none.
 
-        Raises UserError if other ranks wrote it, or other data.
+        Raises UserError if other ranks wrote it, other settings or other data.
         """
         folder = self.keeping.folder
         assert folder is not None, "only a run with a folder can be resumed"
@@ -105,10 +105,7 @@ class RunState:
             self.logbook.rewind()
             return
         shared = checkpoint.read(path, "shared")
-        if shared["ranks"] != self._world.size:
-            raise UserError(
-                f"{path}: was written by {shared['ranks']} ranks, this run has {self._world.size}; start as many"
-            )
+        self._check_alike(path, shared)
         own = checkpoint.read(path, f"rank-{self._world.rank}", mapped=True)
         self.progress.load_state_dict(shared["progress"])
         self.task.load_state_dict(own["task"])  # first: it refuses data that the weights may not even fit
@@ -121,6 +118,17 @@ class RunState:
         load_generators_state(self._context.generator, own["generators"])
         self.logbook.rewind()
         self.keeping.load_state_dict(shared, folder, self.progress.step)
+
+    def _check_alike(self, path: Path, shared: dict[str, Any]) -> None:
+        ranks, modules, was_scaled = shared["ranks"], set(shared["modules"]), shared["scaler"] is not None
+        if ranks != self._world.size:
+            raise UserError(f"{path}: was written by {ranks} ranks, this run has {self._world.size}; start as many")
+        for name in sorted(modules ^ set(self._modules)):
+            has, this_has = ("has", "none") if name in modules else ("has no", "some")
+            cause = "trainer.ema_decay" if name == "average" else "settings of the task"
+            raise UserError(f"{path}: {has} weights of {name!r}, this run has {this_has}; go on with the same {cause}")
+        if was_scaled != (self.scaler is not None):
+            raise UserError(f"{path}: trainer.precision was {'' if was_scaled else 'not '}fp16; go on with the same")
 
     # ---------------------------------------------------------------- the weights that are evaluated and left
 

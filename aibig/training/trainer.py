@@ -188,7 +188,7 @@ class Trainer:
         return sum(checkpoint.size(content) for content in self._state.files().values())
 
     def _update(self) -> None:
-        """One update: micro-batches, then a step. Nothing in here waits for the device."""
+        """One update: micro-batches, then a step. The trainer waits for the device nowhere in here; a task may."""
         progress, task, scaler = self.progress, self.task, self._state.scaler
         self._fraction_before = fraction = self.limits.fraction_done(progress)
         factor = self.learning_rate_factor(progress.step, fraction)

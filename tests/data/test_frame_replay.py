@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from aibig.data.frame_replay import FrameReplay
+from aibig.data.replay import Replay
 from aibig.data.transitions import Layout, Steps
 from aibig.errors import UserError
 
@@ -114,6 +115,23 @@ def test_open_steps_that_are_forgotten_are_never_drawn() -> None:
     assert not open_frames & {one.numpy().tobytes() for one in drawn.observation}
 
 
+@pytest.mark.parametrize("priority_exponent", [0.0, 0.6])
+def test_there_is_nothing_to_draw_while_all_that_is_there_is_forgotten(priority_exponent: float) -> None:
+    layout = Layout((2, 3), 5, 1, torch.uint8, n_step=3, priority_exponent=priority_exponent)
+    replay, pictures = FrameReplay(layout, capacity=9), Pictures(1, 1)
+    for _ in range(2):
+        replay.add(Steps(**pictures.step()))
+    replay.forget([0])
+    lengths = []
+    for _ in range(8):
+        replay.add(Steps(**pictures.step()))
+        lengths.append(len(replay))
+        if len(replay):
+            drawn = replay.sample(20, torch.Generator().manual_seed(0))
+            assert drawn.weight is None or drawn.weight.isfinite().all()
+    assert lengths[:3] == [0, 0, 0] and lengths[-1]
+
+
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
 
 
@@ -148,3 +166,17 @@ def test_what_it_cannot_keep_is_refused() -> None:
         FrameReplay(Layout((4,), 2))
     with pytest.raises(UserError, match="capacity 20 is too small for 4 environments; set 24 or more"):
         FrameReplay(Layout((4, 8, 8), 2, 4, torch.uint8, 4), capacity=20)
+
+
+@pytest.mark.parametrize("capacity", [10**15, 10**18])
+def test_more_than_there_is_memory_is_refused(capacity: int) -> None:
+    for kind, layout in ((FrameReplay, Layout((84, 84), 2, 1, torch.uint8)), (Replay, Layout((84,), 2))):
+        with pytest.raises(UserError, match=rf"capacity {capacity:,} takes [\d,.]+ GB, which are not there; set less"):
+            kind(layout, capacity=capacity)
+
+
+def test_a_replay_of_another_capacity_cannot_be_gone_on_with() -> None:
+    for kind, layout in ((FrameReplay, Layout((84, 84), 2, 1, torch.uint8)), (Replay, Layout((84,), 2))):
+        state = kind(layout, capacity=50).state_dict()
+        with pytest.raises(UserError, match=r"data\.capacity 40: the run began with 50"):
+            kind(layout, capacity=40).load_state_dict(state)

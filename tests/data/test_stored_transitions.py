@@ -101,6 +101,38 @@ def test_what_is_wrong_with_a_file_is_named(change: dict[str, Any], complaint: s
         StoredTransitions(Layout((3,), 4), path=str(tmp_path / "text.npz"))
 
 
+def test_files_hold_no_action_masks(tmp_path: Path) -> None:
+    aibig.save_transitions(tmp_path / "steps.npz", **steps(10))
+    layout, path = Layout((3,), 4, action_masks=True), str(tmp_path / "steps.npz")
+    for make in (StoredTransitions, lambda layout, path: Replay(layout, demonstrations=path)):
+        with pytest.raises(UserError, match=r"steps.npz: holds no action masks, which this environment has"):
+            make(layout, path=path)
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "complaint"),
+    [
+        ({"normalise": True}, {}, "model.normalise: takes statistics of what the agent sees, but it does not act"),
+        ({}, {"priority_exponent": 0.5, "importance_env_steps": 9}, "importance_env_steps: no env step is taken"),
+    ],
+)
+def test_what_only_acting_would_change_is_refused(
+    model: dict[str, Any], task: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
+    aibig.save_transitions(tmp_path / "steps.npz", **steps(10))
+    config = {
+        "model": {"name": "dqn", **model},
+        "task": {"name": "q_learning", **task},
+        "env": {"name": "CartPole-v1"},
+        "data": {"name": "stored_transitions", "path": str(tmp_path / "steps.npz")},
+        "trainer": {"max_steps": 5},
+    }
+    columns = {name: np.zeros((10, 4), np.float32) for name in ("observation", "next_observation")}
+    aibig.save_transitions(tmp_path / "steps.npz", **(steps(10) | columns | {"action": np.zeros(10, int)}))
+    with pytest.raises(UserError, match=complaint):
+        aibig.train(config, out=tmp_path / "run")
+
+
 def test_learning_offline_does_not_act(tmp_path: Path) -> None:
     """From steps of a policy that falls into its noise: the agent learns to balance longer than chance does."""
     import gymnasium

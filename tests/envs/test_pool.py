@@ -215,6 +215,79 @@ def test_masks_stand_beside_the_observations_they_belong_to(make: Any, vectoriza
     assert returns.tolist() == [6.0] * 3
 
 
+class Strict(MaskedInInfo):
+    """Begins where the first action is forbidden, and allows none where an episode has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = 1
+
+    def seen(self) -> Any:
+        mask = np.array([self.count % 2 == self.first, self.count % 2 != self.first], np.int8)
+        return {"action_mask": mask * (self.count < 3), "seen": np.array([self.count], np.float32)}
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_only_what_is_allowed_is_played_also_when_rebuilding(vectorization: Any) -> None:
+    pool, other = (EnvPool(Strict, count=2, vectorization=vectorization) for _ in range(2))
+    pool.begin(0)
+    other.begin(1)
+    for _ in range(6):
+        assert pool.action_mask is not None
+        pool.step(pool.action_mask.argmax(1))
+    other.load_state_dict(pool.state_dict())
+    assert np.array_equal(other.observation, pool.observation) and not other.restarted
+    pool.close()
+    other.close()
+
+
+class Capricious(Strict):
+    """Each of its episodes begins with another mask, whatever the seed."""
+
+    def reset(self, **settings: Any) -> Any:
+        self.first = 1 - self.first
+        return super().reset(**settings)
+
+    def step(self, action: Any) -> Any:
+        _, reward, terminated, truncated, _ = Counting.step(self, action)
+        seen = self.seen()
+        return np.random.normal(size=1), reward, terminated, truncated, {"action_mask": seen["action_mask"]}
+
+
+def test_an_environment_that_begins_anew_brings_its_mask() -> None:
+    pool, other = EnvPool(Capricious), EnvPool(Capricious)
+    with pytest.warns(UserWarning, match="'Capricious' gives other observations for the same seed"):
+        pool.begin(0)
+    assert pool.action_mask is not None
+    pool.step(pool.action_mask.argmax(1))
+    other.action_mask = None
+    with pytest.warns(UserWarning, match="begins a new episode"):
+        other.load_state_dict(pool.state_dict())
+    allowed = np.array(other._vector.envs[0].unwrapped.seen()["action_mask"], bool)  # type: ignore[attr-defined]
+    assert np.array_equal(other.action_mask[0], allowed)  # type: ignore[index]
+
+
+class MaskedAtFirst(MaskedInInfo):
+    """Forgets its mask after the reset."""
+
+    def step(self, action: Any) -> Any:
+        return *super().step(action)[:4], {}
+
+
+class Scalar(Counting):
+    """One number without a shape."""
+
+    observation_space = gymnasium.spaces.Box(-1, 9, (), np.float32)
+
+    def reset(self, **settings: Any) -> Any:
+        super().reset(**settings)
+        return np.float32(self.count), {}
+
+    def step(self, action: Any) -> Any:
+        _, *rest = super().step(action)
+        return np.float32(self.count), *rest
+
+
 class Places(Counting):
     """Discrete and composed observations, which are flattened."""
 
@@ -249,6 +322,7 @@ def test_observations_are_flattened_or_stacked_and_bytes_stay_bytes() -> None:
     pool = EnvPool(Places)
     pool.begin(0)
     assert pool.step(np.zeros(1, np.int64)).next_observation.tolist() == [[1, 1, 0, 1, 0]]
+    assert EnvPool(Scalar).observation_shape == (1,)
     screen = EnvPool(Screen, frame_stack=3, count=2)
     screen.begin(0)
     assert screen.observation_shape == (3, 4, 5) and screen.observation_dtype == np.uint8
@@ -276,6 +350,12 @@ class Misshapen(Counting):
         (TakesFour, "'TakesFour': step gives tuple; gymnasium's API wants .observation, reward, terminated"),
         (Misshapen, r"'Misshapen': reset gives an observation of shape \(3,\), its space says \(2,\)"),
         (dict, "the environment is a dict, not a gymnasium.Env"),
+        (MaskedAtFirst, "info of reset has 'action_mask', that of step has not; give it in both"),
+        (
+            partial(gymnasium.make, "FrozenLake-v1", map_name="9x9"),
+            r"can't be made with these settings \(KeyError: '9x9'",
+        ),
+        (partial(gymnasium.make, "CartPole-v1", render_mode="colour"), "render_mode must be one of human, rgb_array"),
     ],
 )
 def test_what_does_not_follow_the_api_is_named(make: Any, complaint: str) -> None:
@@ -315,6 +395,10 @@ def test_an_environments_own_settings_are_checked() -> None:
     assert pool.step(np.zeros(2, np.int64)).reward.tolist() == [0.0, 0.0]
     with pytest.raises(UserError, match="no setting 'gravitty'"):
         environments.create("CartPole-v1", gravitty=1)
+    with pytest.raises(
+        UserError, match=r"vectorization .* must be one of 'auto', .*, not 'asinc'; did you mean 'async'"
+    ):
+        environments.create("CartPole-v1", vectorization="asinc")
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])

@@ -49,11 +49,24 @@ def test_a_lasting_action_ends_with_its_episode_and_where_it_is_not_allowed() ->
     generator = torch.Generator().manual_seed(0)
     ours = make(3)
     ours.held, ours.left = torch.tensor([0, 1, 2]), torch.tensor([5, 5, 5])
-    ours.end_of_episode(torch.tensor([True, False, False]))
+    ours.end_of_episode([0])
     mask = torch.tensor([[True] * 3, [True] * 3, [True, True, False]])
     explores, actions = ours.choose(0.0, mask, generator)
     assert explores.tolist() == [False, True, False] and actions[1] == 1
     assert ours.left.tolist() == [0, 4, 0]
+
+
+def test_where_an_episode_has_ended_no_action_may_be_allowed() -> None:
+    mask = torch.tensor([[False, False, False], [False, False, True], [True, False, False]])
+    explores, actions = make(3).choose(1.0, mask, torch.Generator().manual_seed(0))
+    assert explores.all() and actions[1:].tolist() == [2, 0]
+
+
+def test_at_epsilon_1_a_lasting_action_that_is_forbidden_gives_way_to_another_random_one() -> None:
+    ours = make(2)
+    ours.held, ours.left = torch.tensor([2, 2]), torch.tensor([5, 5])
+    explores, actions = ours.choose(1.0, torch.tensor([[True, True, False]] * 2), torch.Generator().manual_seed(0))
+    assert explores.all() and (actions < 2).all()
 
 
 def test_forbidden_actions_are_never_begun() -> None:

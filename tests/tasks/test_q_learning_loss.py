@@ -15,6 +15,7 @@ from aibig.errors import UserError
 from aibig.registry import environments
 from aibig.tasks.base import Batch, Context
 from aibig.tasks.q_learning import JOINED, Drawn, QLearning
+from aibig.tasks.td_losses import categorical_loss
 
 
 def make_task(model: dict[str, Any] | None = None, **settings: Any) -> QLearning:
@@ -161,6 +162,21 @@ def test_munchausen_adds_the_log_policy_and_takes_the_policys_mean(kind: str | N
     assert as_loss(task, drawn).value.item() == pytest.approx(total / 16, rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", [None, "quantiles"])
+def test_where_no_action_is_allowed_the_reward_is_the_target(kind: str | None) -> None:
+    task = make_task({"distribution": kind}, munchausen=0.9)
+    drawn = random_transitions(8)
+    drawn = drawn._replace(next_action_mask=torch.zeros(8, 2, dtype=torch.bool), discount=torch.zeros(8))
+    same = drawn._replace(next_action_mask=torch.ones(8, 2, dtype=torch.bool))
+    got, wanted = (task._target(Drawn(one, None, None)) for one in (drawn, same))
+    assert got.isfinite().all() and torch.equal(got, wanted)
+
+
+def test_an_error_is_never_negative() -> None:
+    logits = 0.01 * torch.randn(20_000, 101, generator=torch.Generator().manual_seed(0))
+    assert categorical_loss(logits, logits.softmax(-1))[1].min() == 0
+
+
 def test_new_errors_become_priorities() -> None:
     task = make_task(priority_exponent=0.5, learning_starts=20)
     batch = task.next_batch()
@@ -188,6 +204,7 @@ def test_new_errors_become_priorities() -> None:
         ({"epsilon_schedule": "exponential", "epsilon_end": 0.0}, "never reaches 0"),
         ({"epsilon_schedule": "exponential", "epsilon_start": 0.0}, "never reaches 0"),
         ({"importance_env_steps": 100}, "all draws are uniform"),
+        ({"munchausen": 0.9, "log_policy_min": 1.0}, "at most 0"),
     ],
 )
 def test_settings_that_cannot_hold_together_are_refused(settings: dict[str, Any], complaint: str) -> None:
@@ -197,7 +214,7 @@ def test_settings_that_cannot_hold_together_are_refused(settings: dict[str, Any]
 
 def test_a_replay_that_joins_otherwise_is_refused() -> None:
     task = make_task()
-    with pytest.raises(UserError, match=r"reward_clip: the replay's layout has \(1, 0.99"):
+    with pytest.raises(UserError, match=r"n_step: the task has 3, the replay's layout 1"):
         QLearning(task.model, task.pool, task.replay, Context(), n_step=3)
 
 
