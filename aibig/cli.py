@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aibig.config import all_names, parse_overrides
 from aibig.config import describe as find_settings
-from aibig.config import parse_overrides
 from aibig.errors import UserError
 from aibig.registry import list_models as all_models
 from aibig.registry import models
@@ -95,19 +95,32 @@ def list_models(parser: argparse.ArgumentParser) -> None:
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """list the settings of a model, a dataset, a task, ..., or of the sections trainer and finetune"""
+    """explain the settings of a model, a dataset, an environment, a task, ..., or the sections trainer and finetune"""
 
     def run(chosen: argparse.Namespace) -> int:
+        if chosen.name is None:
+            listed = all_names()
+            print(
+                json.dumps(listed)
+                if chosen.json
+                else "\n".join(f"{kind}: {', '.join(listed[kind])}" for kind in listed)
+            )
+            return 0
         found = find_settings(chosen.name)
         if chosen.json:
-            print(json.dumps(found))
+            print(json.dumps({what: one.settings for what, one in found.items()}))
             return 0
-        for what, settings in found.items():
+        for what, described in found.items():
             head = [what, "default", "takes"]
-            show_table(head, [[name, one["default"], one["takes"]] for name, one in settings.items()] or [["", "", ""]])
+            rows = [[name, one["default"], one["takes"]] for name, one in described.settings.items()]
+            show_table(head, rows or [["", "", ""]])
+            if described.about:
+                print(f"{described.about}\n")
         return 0
 
-    parser.add_argument("name", metavar="NAME", help="what a config would name, csv or resnet18 for example")
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", help="what a config would name: csv, resnet18, CartPole-v1; none lists them"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 
@@ -322,7 +335,8 @@ def play(parser: argparse.ArgumentParser) -> None:
         played = perform(chosen.path, episodes=chosen.episodes, seed=chosen.seed, render=chosen.render)
         intervals = bootstrap(played) if chosen.episodes > 1 else {}
         if chosen.json:
-            print(json.dumps({**played.metrics(), "intervals": intervals}))
+            each = {"returns": played.returns.tolist(), "lengths": played.lengths.tolist()}
+            print(json.dumps({**played.metrics(), "intervals": intervals, **each}))
             return 0
         for number, (value, length) in enumerate(zip(played.returns, played.lengths, strict=True)):
             print(f"episode {number}: return {value:g}, {length} env steps")
@@ -330,7 +344,7 @@ def play(parser: argparse.ArgumentParser) -> None:
         return 0
 
     parser.add_argument("path", metavar="RUN", help="a run's folder, or its model folder")
-    parser.add_argument("--episodes", type=positive, default=10)
+    parser.add_argument("--episodes", type=positive, default=10, help="how many (10)")
     parser.add_argument("--seed", type=natural, default=0, help="of the first episode; each one has the next")
     parser.add_argument("--render", metavar="MODE", help="gymnasium's render_mode, such as human")
     parser.add_argument("--gif", metavar="FILE", type=Path, help="write the first episode as an animated picture")

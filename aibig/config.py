@@ -18,12 +18,14 @@ import yaml
 
 from aibig.errors import UserError, nearest
 from aibig.registry import SECTIONS, Given, Registry, check_setting
-from aibig.settings import REQUIRED, NonNegativeInt, Setting, check, load, read_settings
+from aibig.settings import REQUIRED, NonNegativeInt, Setting, check, documentation, load, read_settings
 from aibig.settings import describe as describe_annotation
 
 TRAINER = "aibig.training.trainer:Trainer"
 FINETUNE = "aibig.pretrained:finetune"
 PUBLISHED_SETTINGS = "aibig.pretrained:published_settings"
+OVERRIDES = ("overrides", "command line")  # where settings stand that are not in the file
+LONGEST_ABOUT = 4_000  # characters of a docstring
 LONGEST_NAME = 200  # characters; longer ones are texts
 OWN_SETTINGS = {"trainer": TRAINER, "finetune": FINETUNE}  # sections that name nothing
 DEFAULT_NAMES = {"optimizer": "adamw", "schedule": "constant"}
@@ -98,10 +100,14 @@ class Config:
         try:
             yield
         except UserError as error:
-            place = self.places.get(section, self.name)
-            placed = tuple(f"{one}: " for one in {*self.places.values(), place})  # by what is built within this
+            place = self.places.get(section, self.places.get("", self.name))
+            placed = tuple(f"{one}{end}" for one in {*self.places.values(), place} for end in (": ", ", with "))
+            overridden = [key for key, one in self.places.items() if key.startswith(f"{section}.") and one in OVERRIDES]
+            if overridden:
+                place += f", with {', '.join(overridden)} of the {self.places[overridden[0]]}"
             lines = [
-                line if line.startswith(placed) else f"{place}: {section}: {line}" for line in error.args[0].split("\n")
+                line if line.startswith(placed) else f"{place}: {section}: {line}"  # else by what is built within this
+                for line in error.args[0].split("\n")
             ]
             raise UserError("\n".join(lines)) from error
 
@@ -133,7 +139,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
         name = path.stem
     config = Config(values, name, places)
     for key, value in (overrides or {}).items():
-        _override(config, key, value, place="command line" if isinstance(overrides, CommandLine) else "overrides")
+        _override(config, key, value, place=OVERRIDES[isinstance(overrides, CommandLine)])
     _check(config)
     return config
 
@@ -151,22 +157,47 @@ def _name_or_object(value: Any) -> Any:
     return Given(value) if is_text or not isinstance(value, str | int | float | None) else value
 
 
-def describe(name: str) -> dict[str, dict[str, dict[str, str]]]:
-    """The settings of whatever a config can name `name`, or of "trainer" or "finetune".
+@dataclass
+class Described:
+    """What a config can name: each setting's default and what it takes, in words, and what its author says of it."""
 
-    What it is -> setting -> what it takes and its default, in words. Raises UserError with the nearest names.
+    settings: dict[str, dict[str, str]]
+    about: str
+
+
+def describe(name: str) -> dict[str, Described]:
+    """Whatever a config can name `name`, an environment's id too, or "trainer" or "finetune": what it is -> the rest.
+
+    Raises UserError with the nearest names.
     """
-    found, known = {}, [*OWN_SETTINGS]
+    found: dict[str, Described] = {}
     if name in OWN_SETTINGS:
-        found[f"section {name!r}"] = read_settings(OWN_SETTINGS[name])
+        found[f"section {name!r}"] = _described(read_settings(OWN_SETTINGS[name]), OWN_SETTINGS[name])
+    names = {registry.kind: registry.names(others=registry.kind != "environment") for registry in SECTIONS.values()}
     for registry in SECTIONS.values():
-        names = registry.names(others=registry.kind != "environment")
-        known += names
-        if name in names:
-            found[f"{registry.kind} {name!r}"] = registry.settings(name)
+        if name in names[registry.kind] or (registry.kind == "environment" and not found and registry.knows(name)):
+            entry = registry.entry(name)
+            parts = [entry.signature or entry.target, *([entry.into] if entry.into else [])]
+            found[f"{registry.kind} {name!r}"] = _described(registry.settings(name), *parts)
     if not found:
-        raise UserError(f"nothing is named {name!r}{nearest(name, known) or '; try aibig models'}")
-    return {what: {key: _in_words(one) for key, one in settings.items()} for what, settings in found.items()}
+        known = [*OWN_SETTINGS, *(one for some in names.values() for one in some)]
+        raise UserError(f"nothing is named {name!r}{nearest(name, known) or '; aibig describe lists what is'}")
+    return found
+
+
+def all_names() -> dict[str, list[str]]:
+    """What a config can name, by kind, without the ids of other packages; and the configs that come with aibig."""
+    return {
+        **{f"{registry.kind}s": registry.names() for registry in SECTIONS.values() if registry.names()},
+        "sections": [*OWN_SETTINGS],
+        "configs": [*shipped_configs()],
+    }
+
+
+def _described(settings: Mapping[str, Setting], *targets: Any) -> Described:
+    texts = [text for text in map(documentation, targets) if text]
+    about = [text if len(text) < LONGEST_ABOUT else text.split("\n\n")[0] for text in texts]  # others write manuals
+    return Described({key: _in_words(one) for key, one in settings.items()}, "\n\n".join(about))
 
 
 def _in_words(setting: Setting) -> dict[str, str]:

@@ -35,7 +35,7 @@ class Entry:
     first_weights: tuple[str, ...] = ()  # models: settings that say where their first weights come from
     into: str = ""  # datasets, environments: "module:attribute" of what batches or vectorises the target
     sections: tuple[str, ...] = ()  # tasks: the config sections that it reads beside its own and the model's
-    signature: str = ""  # where the settings are declared, when not at the target
+    signature: str | Callable[..., Any] = ""  # where the settings are declared, when not at the target
     defaults: Mapping[str, Any] = field(default_factory=dict)  # that differ from those declared: a named preset
     plugin: str = field(default="", compare=False)  # the package that brought it, "" for aibig's own
 
@@ -106,10 +106,21 @@ class Registry:
         if name.startswith("<"):
             raise UserError(
                 f"{name} was an object given from Python, which no file can hold; give it again: aibig.train({{...}}, "
-                "out=RUN, resume=True) goes on, aibig.evaluate(RUN, OBJECT) measures"
+                "out=RUN, resume=True) goes on, aibig.evaluate(RUN, OBJECT) measures, aibig.play(RUN, OBJECT) plays"
             )
-        known = [*entries, *self._other_names()]
-        raise UserError(f"unknown {self.kind} {name!r}{nearest(name, known) or '; there are: ' + ', '.join(entries)}")
+        hint = nearest(name, [*entries, *self._other_names()]) or (
+            "; there are: " + ", ".join(entries) if entries else ""
+        )
+        own = "" if "did you mean" in hint else "; import what registers one of your own before, from Python"
+        raise UserError(f"unknown {self.kind} {name!r}{hint}{own}")
+
+    def knows(self, name: str) -> bool:
+        """Whether there is an entry of that name, here or elsewhere."""
+        try:
+            self.entry(name)
+        except UserError:
+            return False
+        return True
 
     def _other_names(self) -> Iterable[str]:
         others: Iterable[str] = getattr(importlib.import_module(self._package), "other_names", list)()
@@ -173,6 +184,9 @@ class Registry:
         if self.remembers and isinstance(name, str):  # where its first weights came from is not what it is
             settings = {k: v for k, v in (self.defaults(name) | checked).items() if k not in entry.first_weights}
             made.registered = {"name": name, "settings": settings}
+        elif self.remembers and entry.into:  # an object's own defaults may be anything
+            known = {k: v for k, v in self.defaults(name).items() if k in wrapper}
+            made.registered = {"name": str(name), "settings": known | checked}
         return made
 
     def register(self, name: str, **facts: Any) -> Callable[[Made], Made]:

@@ -70,6 +70,18 @@ def read_settings(target: str | Callable[..., Any], *, positional: bool = False)
     return _settings_of_object(target, positional=positional)
 
 
+def documentation(target: str | Callable[..., Any]) -> str:
+    """The docstring of `target`, a callable or "module:attribute"; the latter is parsed, not imported. "" for none."""
+    if not isinstance(target, str):
+        return inspect.getdoc(target.func if isinstance(target, partial) else target) or ""
+    module, _, attribute = target.partition(":")
+    tree = _parsed_module(module)
+    for node in [] if tree is None else tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
+            return ast.get_docstring(node) or ""
+    return ""
+
+
 def check(value: Any, annotation: Any) -> Any:
     """`value` as `annotation` wants it (an int where it says float becomes one, a list a tuple).
 

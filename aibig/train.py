@@ -19,19 +19,35 @@ from aibig.config import Config, load_config, parse_overrides
 from aibig.errors import UserError
 from aibig.registry import SECTIONS
 from aibig.settings import load
+from aibig.training.callbacks import Callback
 
 if TYPE_CHECKING:
     from aibig.repeat import Repeated
     from aibig.tasks.base import Task
-    from aibig.training.callbacks import Callback
     from aibig.training.run_folder import Run
     from aibig.training.trainer import Result, Trainer
 
 METRICS_IN_A_LINE = 5
 
 
+class Told(Callback):
+    """Says on standard error where a run is and, if nobody watches its bar, what its evaluations give."""
+
+    def on_begin(self, trainer: Trainer) -> None:
+        """Its folder: what --resume takes, should the process be killed."""
+        self._trainer = trainer
+        print(f"run: {trainer.run_folder}", file=sys.stderr)
+
+    def on_evaluation(self, line: Mapping[str, Any]) -> None:
+        """A line for each but the test, which `report` says."""
+        if line["kind"] != "test" and not sys.stderr.isatty():
+            beside = {"kind", *self._trainer.progress.position()}
+            metrics = {name: value for name, value in line.items() if name not in beside}
+            print(f"step {line['step']:,}: {line['kind']} {in_words(metrics)}", file=sys.stderr, flush=True)
+
+
 def train(
-    config: str | Path | Mapping[str, Any],
+    config: str | Path | Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
     out: str | Path | None = None,
@@ -40,7 +56,8 @@ def train(
 ) -> Run:
     """Train what `config` describes and return the run, with `path` and `result`.
 
-    config: a file, a shipped config's name ("nets/digits") or a mapping of sections. overrides: dotted keys,
+    config: a file, a shipped config's name ("nets/digits") or a mapping of sections; to resume `out`, by default that
+    run's own. overrides: dotted keys,
     `{"optimizer.lr": 3e-3}`. out: a new folder, by default the next number under runs/. resume: go on with the run
     in `out`, by default the newest one of this config; only limits, logging and saving may be changed. callbacks: see
     `aibig.Callback`.
@@ -55,7 +72,7 @@ def train(
     Raises UserError for whatever is wrong with what was asked. A run that fails before its first update leaves no
     folder behind.
     """
-    checked = load_config(config, overrides)
+    checked = load_config(_config_of(out, resume) if config is None else config, overrides)
     from aibig.training import run_folder
 
     folder = run_folder.find(out, checked.name) if resume else None
@@ -90,6 +107,16 @@ def train(
             ) from None
     trainer.world.wait()
     return run_folder.Run(folder, run_folder.read_result(folder))
+
+
+def _config_of(out: str | Path | None, resume: bool) -> Path:
+    """The config of the run that is to be resumed in `out`."""
+    if out is None or not resume:
+        raise UserError("config is missing; to go on with a run give out=RUN and resume=True")
+    path = Path(out) / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{out}: holds no run to resume (no config.yaml)")
+    return path
 
 
 def announce(trainer: Trainer, task: Task) -> None:
@@ -228,9 +255,7 @@ def run(chosen: argparse.Namespace) -> int:
         if not (chosen.resume and chosen.out):
             wanted = "--resume needs --out DIR or --config FILE" if chosen.resume else "--config FILE is missing"
             raise UserError(f"command line: {wanted} (try --config nets/digits)")
-        source = Path(chosen.out) / "config.yaml"
-        if not source.is_file():
-            raise UserError(f"{chosen.out}: holds no run to resume (no config.yaml)")
+        source = _config_of(chosen.out, chosen.resume)
     if chosen.check:
         from aibig.dry_run import check, in_lines
 
@@ -240,10 +265,11 @@ def run(chosen: argparse.Namespace) -> int:
     if seeds is not None:
         from aibig.repeat import train_seeds
 
-        told = (lambda line: None) if chosen.json else say
-        settings: dict[str, Any] = {"seeds": seeds, "out": chosen.out, "resume": chosen.resume, "report": told}
+        say_seed = (lambda line: None) if chosen.json else say
+        settings: dict[str, Any] = {"seeds": seeds, "out": chosen.out, "resume": chosen.resume, "report": say_seed}
         return report_seeds(train_seeds(source, overrides, **settings), chosen.json)
-    return report(train(source, overrides, out=chosen.out, resume=chosen.resume), chosen.json)
+    told = [] if chosen.json else [Told()]
+    return report(train(source, overrides, out=chosen.out, resume=chosen.resume, callbacks=told), chosen.json)
 
 
 def report(run: Run, as_json: bool = False) -> int:

@@ -37,7 +37,9 @@ def test_models_are_listed_and_counted(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_run_from_file_to_prediction(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     Path("my.yaml").write_text(yaml.safe_dump(NETS))
     code, out, err = run(capsys, "train", "--config", "my.yaml", "optimizer.lr=1e-2")
-    assert code == 0 and "accuracy" in out and "runs/my-0001" in out and err == ""
+    assert code == 0 and "accuracy" in out and "runs/my-0001" in out
+    told = err.splitlines()
+    assert told[0] == "run: runs/my-0001" and told[-1].startswith("step 60: validation accuracy 0."), err
     folder = Path("runs/my-0001")
     names = {one.name for one in folder.iterdir()}
     assert names == {"config.yaml", "metrics.jsonl", "result.json", "checkpoints", "model"}
@@ -51,6 +53,7 @@ def test_a_run_from_file_to_prediction(capsys: pytest.CaptureFixture[str], tmp_p
     assert code == 0 and found["metrics"] == pytest.approx(result["metrics"])
     assert len(found["per_class"]) == 10 and (folder / "report.html").samefile(found["report"])
     Path("x.csv").write_text(",".join(["1"] * 64))
+    assert run(capsys, "train", "--config", "my.yaml", "--json", "--out", "told")[2] == ""
     code, out, _ = run(capsys, "predict", str(folder / "model"), "x.csv")
     assert code == 0 and out.splitlines()[0] == "label,0,1,2,3,4,5,6,7,8,9" and len(out.splitlines()) == 2
 
@@ -82,7 +85,7 @@ def test_an_agent_plays(capsys: pytest.CaptureFixture[str]) -> None:
     assert "95 % interval" in out and "95 % interval" not in run(capsys, "play", "run", "--episodes", "1")[1]
     played = json.loads(run(capsys, "play", "run", "--episodes", "5", "--json")[1])
     low, high = played["intervals"]["interquartile_mean_return"]
-    assert low <= played["interquartile_mean_return"] <= high
+    assert low <= played["interquartile_mean_return"] <= high and len(played["returns"]) == 5
     code, _, err = run(capsys, "predict", "run", "x.csv")
     assert code == 2 and "use: aibig play run" in err
     code, _, err = run(capsys, "play", "run", "--gif", "nowhere/film.gif")
@@ -139,7 +142,13 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
         (["train", "--config", "nets/digits", "model.out_features=3"], "is 3, but the data make it 10; leave it out"),
         (["train", "--config", "nets/digits", "task.name=regression"], "task.label_smoothing: unknown setting"),
         (["train", "--config", "dqn/cartpole", "env.name=CartPool-v1"], "did you mean 'CartPole-v1'"),
-        (["train", "--config", "dqn/cartpole", "env.name=Pendulum-v1"], "DQN chooses among Discrete ones"),
+        (
+            ["train", "--config", "dqn/cartpole", "env.name=Pendulum-v1"],
+            "with env.name of the command line: env: the act",
+        ),
+        (["train", "--config", "dqn/cartpole", "data.capacity=10"], "capacity 10 is less than the batch_size 128"),
+        (["train", "--config", "dqn/cartpole", "env.name=Maze-v9"], "import what registers one of your own before"),
+        (["train", "--config", "unlimited.yaml"], "unlimited.yaml:1: trainer: no limit is set"),
         (["train", "--config", "dqn/cartpole", "trainer.max_epochs=3"], "this task has no epochs to count"),
         (["train", "--config", "mismatched.yaml"], "has classes for targets; use the task 'classification'"),
         (["evaluate", "nowhere"], "nowhere: holds no run"),
@@ -154,10 +163,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     words: list[str], complaint: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     Path("mismatched.yaml").write_text(yaml.safe_dump({**NETS, "task": {"name": "regression"}}))
+    Path("unlimited.yaml").write_text(yaml.safe_dump({name: NETS[name] for name in ("model", "task", "data")}))
     code, out, err = run(capsys, *words)
     assert code == 2 and out == "" and complaint in err
     assert len(err.splitlines()) == 1
-    assert [one.name for one in tmp_path.iterdir()] == ["mismatched.yaml"], "a refused command wrote something"
+    assert [one.name for one in tmp_path.iterdir()] in (
+        ["mismatched.yaml", "unlimited.yaml"],
+        ["unlimited.yaml", "mismatched.yaml"],
+    ), "a refused command wrote something"
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -208,7 +221,9 @@ def test_a_folder_in_use_is_never_written_into(capsys: pytest.CaptureFixture[str
     assert [one.name for one in Path("mine").iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("name", ["csv", "resnet18", "trainer", "finetune", "q_learning", "digits", "CIFAR10", "net"])
+@pytest.mark.parametrize(
+    "name", ["csv", "resnet18", "trainer", "finetune", "q_learning", "digits", "CIFAR10", "net", "CartPole-v1"]
+)
 def test_settings_are_listed_with_what_they_take(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "describe", name, "--json")
     listed = {key: one for settings in json.loads(out).values() for key, one in settings.items()}
@@ -216,6 +231,15 @@ def test_settings_are_listed_with_what_they_take(name: str, capsys: pytest.Captu
     known = {"csv": "target", "resnet18": "num_classes", "trainer": "patience", "finetune": "freeze", "net": "hidden"}
     assert known.get(name, next(iter(listed))) in listed
     assert run(capsys, "describe", name)[1].count("\n") >= len(listed)
+
+
+def test_everything_that_a_config_can_name_is_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = json.loads(run(capsys, "describe", "--json")[1])
+    assert "net" in listed["models"] and "q_learning" in listed["tasks"] and "dqn/cartpole" in listed["configs"]
+    assert "\ntasks: classification, " in run(capsys, "describe")[1]
+    assert "munchausen: the share of the follower's log-policy" in run(capsys, "describe", "q_learning")[1]
+    out = run(capsys, "describe", "CartPole-v1")[1]
+    assert "sutton_barto_reward" in out and 'vectorization: "vector_entry_point", the environment' in out
 
 
 def test_what_nothing_is_named_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,8 +135,21 @@ def test_environments_stand_in_place_of_a_name(
     run = aibig.train({**DQN, "env": {"name": env(), "count": 2, **settings}})
     assert run.result is not None and run.result["metrics"]["mean_length"] > 1
     assert written(run, "env").startswith(described)
-    with pytest.raises(aibig.UserError, match="an environment without a name; register it to play in it"):
-        aibig.load_predictor(run.path)
+    with pytest.raises(aibig.UserError, match=r"was an object given from Python.* aibig.play\(RUN, OBJECT\) plays"):
+        aibig.play(run.path)
+    played = aibig.play(run.path, env(), episodes=3, seed=5)
+    assert len(played.returns) == 3 and played.lengths.max() > 1
+
+
+def test_an_environment_registered_with_its_class_is_known_with_its_settings() -> None:
+    gymnasium.register("Corridor-v0", entry_point=Corridor)
+    try:
+        run = aibig.train({**DQN, "env": {"name": "Corridor-v0", "length": 2}})
+        assert aibig.play(run.path, episodes=2).lengths.max() > 1
+        with pytest.raises(aibig.UserError, match=r"env\.lenght: unknown setting; did you mean .length."):
+            aibig.train({**DQN, "env": {"name": "Corridor-v0", "lenght": 2}})
+    finally:
+        del gymnasium.registry["Corridor-v0"]
 
 
 def test_a_model_that_was_made_before_is_trained_itself() -> None:

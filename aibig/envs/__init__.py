@@ -20,7 +20,7 @@ ENVIRONMENTS: list[Entry] = []
 def find(name: str) -> Entry | None:
     """The row of a gymnasium id ("CartPole-v1"), with its class's own constructor as its settings.
 
-    Raises UserError if a package that it needs is missing.
+    Raises UserError if a package that it needs is missing, and for a game of Atari's without what its id begins with.
     """
     import gymnasium
 
@@ -29,10 +29,12 @@ def find(name: str) -> Entry | None:
     try:
         spec = gymnasium.spec(name)
     except gymnasium.error.Error:
+        if f"{ATARI}{name}" in other_names():
+            raise UserError(f"unknown environment {name!r}; did you mean '{ATARI}{name}'?") from None
         return None
-    where = spec.entry_point if isinstance(spec.entry_point, str) else ""
+    where: Any = spec.entry_point or ""
     try:
-        importlib.import_module(where.partition(":")[0] or "gymnasium")
+        importlib.import_module(where.partition(":")[0] if isinstance(where, str) and where else "gymnasium")
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         raise UserError(f"environment {name!r} needs a package that is not installed: {error}") from None
     make = partial(gymnasium.make, name, disable_env_checker=True)

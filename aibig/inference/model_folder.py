@@ -90,7 +90,10 @@ def model_folder(path: str | Path) -> Path:
         if (folder / FACTS).is_file():
             return folder
     if (Path(path) / "checkpoints").is_dir():
-        raise UserError(f"{path}: the run has not ended, so it has no model yet; go on with --resume --out {path}")
+        raise UserError(
+            f"{path}: the run has not ended, so it has no model yet; go on with --resume --out {path} "
+            "(with a lower limit, trainer.max_steps=1 say, that ends it with the best model so far)"
+        )
     raise UserError(f"{path}: holds no model; give a run's folder, such as runs/digits-0001")
 
 

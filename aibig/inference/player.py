@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from aibig.errors import UserError
 from aibig.inference.model_folder import inference_device
 from aibig.inference.modes import evaluating
 from aibig.inference.policy import evaluation_policy
-from aibig.registry import environments
+from aibig.registry import Given, environments
 
 FRAMES_AT_MOST = 400
 
@@ -34,15 +35,14 @@ class Film:
 class Player:
     """A Q-network and the environment that it was trained in, made by its registered name.
 
-    facts: what model.json holds.
+    facts: what model.json holds. `given`: an environment, its class or a function that returns one, in its place.
     """
 
     def __init__(self, model: nn.Module, facts: dict[str, Any]) -> None:
-        if facts["env"] is None:
-            raise UserError("the model was trained in an environment without a name; register it to play in it")
         self.device = inference_device()
         self.model = model.to(self.device)
-        self.env: dict[str, Any] = facts["env"]
+        self.env: dict[str, Any] | None = facts["env"]  # name and settings
+        self.given: Any = None
         self.epsilon: float = facts.get("epsilon", 0.0)  # of random actions, as in the run's evaluations
 
     def play(
@@ -54,8 +54,7 @@ class Player:
 
         Raises UserError if a package that showing takes is missing.
         """
-        settings = {**self.env["settings"], "count": 1, **({"render_mode": render} if render else {})}
-        pool = environments.create(self.env["name"], **settings)
+        pool = self._pool(**({"render_mode": render} if render else {}))
         try:
             with evaluating(self.model):
                 policy = evaluation_policy(self.model, self.device, pool.actions, self.epsilon, seed)
@@ -71,7 +70,9 @@ class Player:
         Raises UserError if the environment draws nothing, or a package that drawing takes is missing.
         """
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would greet on standard output
-        pool = environments.create(self.env["name"], **{**self.env["settings"], "count": 1, "render_mode": "rgb_array"})
+        if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}:
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # it would miss a screen, which nothing is shown on
+        pool = self._pool(render_mode="rgb_array")
         env, film, every = pool.make(), Film(), 1
         policy = evaluation_policy(self.model, self.device, pool.actions, self.epsilon, seed)
         try:
@@ -98,6 +99,16 @@ class Player:
             env.close()
             pool.close()
         return film
+
+    def _pool(self, **settings: Any) -> Any:
+        """One environment. Raises UserError if it was given as an object, and is not given again."""
+        if self.env is None:
+            raise UserError("the model was trained in an environment that was made by hand, not from a config")
+        settings = {**self.env["settings"], "count": 1, **settings}
+        if self.given is None:
+            return environments.create(self.env["name"], **settings)
+        known = environments.settings(Given(self.given))
+        return environments.create(Given(self.given), **{name: one for name, one in settings.items() if name in known})
 
 
 def draw(env: gymnasium.Env[Any, Any]) -> NDArray[np.uint8]:

@@ -112,12 +112,23 @@ def load_draft(path: str | Path | None) -> TextGenerator | None:
     return None if path is None else load_writer(path)
 
 
-def film(path: str | Path, *, seed: int = 0, whole: bool = False) -> Film:
-    """A greedy episode of the agent at `path` in pictures, as `Player.film` says; `whole`: with all of them."""
+def film(path: str | Path, env: Any = None, *, seed: int = 0, whole: bool = False) -> Film:
+    """A greedy episode of the agent at `path` in pictures, as `Player.film` says; `whole`: with all of them.
+
+    env: as `play` takes it.
+    """
+    return _player(path, env).film(seed=seed, whole=whole)
+
+
+def play(path: str | Path, env: Any = None, *, episodes: int = 10, seed: int = 0, render: str | None = None) -> Returns:
+    """Greedy episodes of the agent at `path`, as `Player.play` says: returns, lengths, and their metrics().
+
+    env: an environment, its class or a function that returns one; needed where the run was given such an object.
+    """
+    return Returns(*_player(path, env).play(episodes=episodes, seed=seed, render=render))
+
+
+def _player(path: str | Path, env: Any) -> Player:
     player: Player = load_predictor(path, "player")
-    return player.film(seed=seed, whole=whole)
-
-
-def play(path: str | Path, *, episodes: int = 10, seed: int = 0, render: str | None = None) -> Returns:
-    """Greedy episodes of the agent at `path`, as `Player.play` says: returns, lengths, and their metrics()."""
-    return Returns(*load_predictor(path, "player").play(episodes=episodes, seed=seed, render=render))
+    player.given = env
+    return player
