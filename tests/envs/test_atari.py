@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aibig.errors import UserError
 from aibig.registry import environments
 
 pytest.importorskip("ale_py", reason="needs aibig[atari]")
@@ -23,6 +24,11 @@ def test_observations_are_stacks_of_grey_pictures_and_rewards_are_clipped_in_tra
         assert np.array_equal(step.next_observation[step.acted][:, :-1], step.observation[step.acted][:, 1:])
     returns, lengths = pool.run_episodes(lambda seen, _: generator.integers(pool.actions, size=len(seen)), range(3))
     assert rewards <= {0.0, 1.0} and returns.min() > 20 and lengths.min() > 50
+
+
+def test_a_game_is_found_by_its_id_alone() -> None:
+    with pytest.raises(UserError, match="unknown environment 'Pong-v5'; did you mean 'ALE/Pong-v5'"):
+        environments.entry("Pong-v5")
 
 
 def test_games_are_rebuilt_exactly_also_over_the_ends_of_episodes() -> None:
