@@ -65,7 +65,8 @@ class QLearning(Task):
     then the policy's mean, with its entropy.
     priority_exponent: transitions are drawn in proportion to error**exponent (alpha; arXiv 1511.05952), and weighed by
     an importance_exponent (beta) that goes to 1 over `importance_env_steps`, or stays.
-    reward_scale, reward_clip: what rewards are multiplied by, and then cut off at, +-.
+    reward_scale, reward_clip: what rewards are multiplied by, and then cut off at, +-. Errors of values count squared
+    up to 1 and then by their size, by which rare outcomes hardly move a value: scale large rewards down.
     Where transitions are stored ones the agent does not act, and what follows but the follower does not count.
     env_steps_per_update: over all environments. learning_starts: env steps of random action before the first
     update. epsilon_start, epsilon_end, epsilon_env_steps: the probability of a random action falls over so many env
