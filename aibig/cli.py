@@ -100,11 +100,8 @@ def describe(parser: argparse.ArgumentParser) -> None:
     def run(chosen: argparse.Namespace) -> int:
         if chosen.name is None:
             listed = all_names()
-            print(
-                json.dumps(listed)
-                if chosen.json
-                else "\n".join(f"{kind}: {', '.join(listed[kind])}" for kind in listed)
-            )
+            lines = [f"{kind}: {', '.join(names)}" for kind, names in listed.items()]
+            print(json.dumps(listed) if chosen.json else "\n".join(lines))
             return 0
         found = find_settings(chosen.name)
         if chosen.json:

@@ -24,7 +24,7 @@ from aibig.settings import describe as describe_annotation
 TRAINER = "aibig.training.trainer:Trainer"
 FINETUNE = "aibig.pretrained:finetune"
 PUBLISHED_SETTINGS = "aibig.pretrained:published_settings"
-OVERRIDES = ("overrides", "command line")  # where settings stand that are not in the file
+OVERRIDES, COMMAND_LINE = "overrides", "command line"  # the places of settings that are not in the file
 LONGEST_ABOUT = 4_000  # characters of a docstring
 LONGEST_NAME = 200  # characters; longer ones are texts
 OWN_SETTINGS = {"trainer": TRAINER, "finetune": FINETUNE}  # sections that name nothing
@@ -102,13 +102,15 @@ class Config:
         except UserError as error:
             place = self.places.get(section, self.places.get("", self.name))
             placed = tuple(f"{one}{end}" for one in {*self.places.values(), place} for end in (": ", ", with "))
-            overridden = [key for key, one in self.places.items() if key.startswith(f"{section}.") and one in OVERRIDES]
-            if overridden:
-                place += f", with {', '.join(overridden)} of the {self.places[overridden[0]]}"
-            lines = [
-                line if line.startswith(placed) else f"{place}: {section}: {line}"  # else by what is built within this
-                for line in error.args[0].split("\n")
-            ]
+            own = [key for key in self.places if key.startswith(f"{section}.")]
+            overriding = [key for key in own if self.places[key] in (OVERRIDES, COMMAND_LINE)]
+            if overriding:
+                place += f", with {', '.join(overriding)} of the {self.places[overriding[0]]}"
+            lines = []
+            for line in error.args[0].split("\n"):
+                if not line.startswith(placed):  # by what is built within this
+                    line = f"{place}: {line}" if line.startswith(f"{section}.") else f"{place}: {section}: {line}"
+                lines.append(line)
             raise UserError("\n".join(lines)) from error
 
     def to_yaml(self) -> str:
@@ -139,7 +141,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
         name = path.stem
     config = Config(values, name, places)
     for key, value in (overrides or {}).items():
-        _override(config, key, value, place=OVERRIDES[isinstance(overrides, CommandLine)])
+        _override(config, key, value, place=COMMAND_LINE if isinstance(overrides, CommandLine) else OVERRIDES)
     _check(config)
     return config
 

@@ -99,7 +99,8 @@ def make_distribution(kind: str | None, given: dict[str, Any]) -> tuple[ValueDis
     for name, value in given.items():
         owner = next(one for one, settings in PARTS.items() if name in settings)
         if value is not None and owner != kind:
-            raise UserError(f"{name}: is of the distribution {owner!r}, this is {kind!r}; leave it out")
+            here = "none is set" if kind is None else f"this is {kind!r}"
+            raise UserError(f"{name}: is of the distribution {owner!r}, {here}; leave it out")
     settings = PARTS[kind] | {name: value for name, value in given.items() if value is not None}
     if kind == "categorical":
         return Categorical(settings["value_min"], settings["value_max"], settings["atoms"]), settings

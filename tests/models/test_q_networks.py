@@ -82,7 +82,7 @@ def test_rows_are_presets() -> None:
     ("settings", "complaint"),
     [
         ({"noise_scale": 0.5}, "set noisy: true"),
-        ({"atoms": 51}, "atoms: is of the distribution 'categorical', this is None"),
+        ({"atoms": 51}, "atoms: is of the distribution 'categorical', none is set"),
         ({"distribution": "quantiles", "value_min": 0.0}, "value_min: is of the distribution 'categorical'"),
         ({"distribution": "categorical", "value_min": 1.0, "value_max": 1.0}, "value_min 1 must be below value_max 1"),
         ({"distribution": "categorical", "atoms": 1}, "takes 2 or more"),
@@ -136,7 +136,7 @@ def test_running_norms_have_the_mean_and_variance_of_all_that_was_observed() -> 
     norm, parts = RunningNorm((3,)), [3 + 2 * torch.randn(count, 3) for count in (0, 1, 7, 0, 40, 2)]
     for part in parts:
         observe(norm, part)
-    seen = torch.cat(parts).double()
+    seen = torch.cat(parts)
     torch.testing.assert_close(norm.mean, seen.mean(0))
     torch.testing.assert_close(norm.variance, seen.var(0, correction=0))
     expected = (seen - seen.mean(0)) / (seen.var(0, correction=0) + 1e-8).sqrt()
