@@ -1,4 +1,4 @@
-"""Linear layers that compute in fp32 where autocast gives others less. Knows no model.
+"""Layers that compute in fp32 where autocast gives others less. Knows no model.
 
 For outputs whose differences matter more than they do themselves: bf16 resolves one part in 256, which makes actions
 of values 100 and 100.3 the same. What comes in may be rounded; many inputs average that out.
@@ -9,24 +9,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from aibig.layers.noisy import NoisyLinear
+
+def in_full_precision(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """What `layer` gives without autocast; under it, of `inputs` in float32."""
+    kind = inputs.device.type
+    if not torch.is_autocast_enabled(kind):
+        return layer(inputs)
+    with torch.autocast(kind, enabled=False):
+        return layer(inputs.float())
 
 
-class FullPrecision(nn.Module):
-    """Stands before a layer's class in its bases: under autocast too, (..., in) -> (..., out) of float32."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The layer's own forward, without autocast."""
-        kind = inputs.device.type
-        if not torch.is_autocast_enabled(kind):
-            return super().forward(inputs)
-        with torch.autocast(kind, enabled=False):
-            return super().forward(inputs.float())
-
-
-class FullPrecisionLinear(FullPrecision, nn.Linear):
-    """nn.Linear in full precision."""
-
-
-class FullPrecisionNoisyLinear(FullPrecision, NoisyLinear):
-    """NoisyLinear in full precision."""
+def last_in_full_precision(layers: nn.Sequential, inputs: Tensor) -> Tensor:
+    """What `layers` give, the last of them `in_full_precision`."""
+    *before, last = layers
+    for layer in before:
+        inputs = layer(inputs)
+    return in_full_precision(last, inputs)

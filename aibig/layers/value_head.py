@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aibig.errors import UserError
-from aibig.layers.full_precision import FullPrecisionLinear, FullPrecisionNoisyLinear
+from aibig.layers.full_precision import last_in_full_precision
 from aibig.layers.noisy import NoisyLinear
 from aibig.layers.value_distributions import Categorical, ImplicitQuantiles, Quantiles, ValueDistribution
 
@@ -54,15 +54,11 @@ class ValueHead(nn.Module):
     ) -> None:
         super().__init__()
         self.actions, self.numbers = actions, numbers
-        make: MakeLinear = nn.Linear
-        make_last: MakeLinear = FullPrecisionLinear
-        if noise_scale is not None:
-            make = partial(NoisyLinear, scale=noise_scale)
-            make_last = partial(FullPrecisionNoisyLinear, scale=noise_scale)
+        make = nn.Linear if noise_scale is None else partial(NoisyLinear, scale=noise_scale)
         widths = [features, hidden]
         each = 1 if numbers is None else numbers
-        self.advantage = nn.Sequential(*layers(widths, make, layer_norm), make_last(hidden, actions * each))
-        self.value = nn.Sequential(*layers(widths, make, layer_norm), make_last(hidden, each)) if dueling else None
+        self.advantage = nn.Sequential(*layers(widths, make, layer_norm), make(hidden, actions * each))
+        self.value = nn.Sequential(*layers(widths, make, layer_norm), make(hidden, each)) if dueling else None
         self.fractions = nn.Linear(cosines, features) if cosines is not None else None
         if cosines is not None:
             self.register_buffer("angles", math.pi * torch.arange(cosines), persistent=False)
@@ -73,13 +69,14 @@ class ValueHead(nn.Module):
             assert fractions is not None
             cosines = (fractions.unsqueeze(-1) * self.angles).cos()  # (B, N, cosines)
             features = features.unsqueeze(1) * self.fractions(cosines).relu()  # (B, N, F)
-        out = self.advantage(features)
-        if self.value is not None and self.numbers is None:  # (B, A) or (B, N, A)
-            out = self.value(features) + out - out.mean(-1, keepdim=True)
+        out = last_in_full_precision(self.advantage, features)
+        value = None if self.value is None else last_in_full_precision(self.value, features)
+        if value is not None and self.numbers is None:  # (B, A) or (B, N, A)
+            out = value + out - out.mean(-1, keepdim=True)
         elif self.numbers is not None:
             out = out.unflatten(-1, (self.actions, self.numbers))  # (B, A, N)
-            if self.value is not None:
-                out = self.value(features).unsqueeze(1) + out - out.mean(1, keepdim=True)
+            if value is not None:
+                out = value.unsqueeze(1) + out - out.mean(1, keepdim=True)
         return out if self.fractions is None else out.transpose(1, 2)
 
 

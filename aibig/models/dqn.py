@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aibig.errors import UserError
-from aibig.layers.full_precision import FullPrecisionLinear
+from aibig.layers.full_precision import in_full_precision
 from aibig.layers.running_norm import RunningNorm
 from aibig.layers.value_head import ValueHead, asked, head_settings, layers
 from aibig.settings import PositiveFloat, PositiveInt
@@ -85,7 +85,7 @@ class Dqn(nn.Module):
         if len(widths) < 2 and not plain:
             raise UserError("hidden: a head with these parts begins with a hidden layer; give at least one width")
         if plain:
-            self.head: nn.Module = FullPrecisionLinear(widths[-1], actions)
+            self.head: nn.Module = nn.Linear(widths[-1], actions)
         else:
             self.head = ValueHead(widths[-2], widths[-1], actions, **settings)
         self.distribution = described
@@ -100,5 +100,6 @@ class Dqn(nn.Module):
         elif self.norm is not None:
             inputs = self.norm(inputs)
         features = self.hidden_layers(inputs)
-        fractions = asked(self.distribution, len(inputs), fractions)
-        return self.head(features) if fractions is None else self.head(features, fractions)
+        if not isinstance(self.head, ValueHead):
+            return in_full_precision(self.head, features)
+        return self.head(features, asked(self.distribution, len(inputs), fractions))

@@ -8,28 +8,28 @@ import pytest
 import torch
 from torch import nn
 
-from aibig.layers.full_precision import FullPrecisionLinear, FullPrecisionNoisyLinear
-from aibig.layers.noisy import noisy, resample_noise
+from aibig.layers.full_precision import last_in_full_precision
+from aibig.layers.noisy import NoisyLinear, noisy, resample_noise
 from aibig.models.dqn import Dqn
 from aibig.models.q_cnn import QCnn
 
 
-@pytest.mark.parametrize("kind", [FullPrecisionLinear, FullPrecisionNoisyLinear])
-def test_autocast_changes_nothing(kind: type[nn.Module]) -> None:
+@pytest.mark.parametrize("kind", [nn.Linear, NoisyLinear])
+def test_autocast_changes_nothing_but_what_comes_in(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
-    layer = kind(300, 5)
-    resample_noise(layer, torch.Generator().manual_seed(1))
+    layers = nn.Sequential(nn.ReLU(), kind(300, 5))
+    resample_noise(layers, torch.Generator().manual_seed(1))
     inputs = torch.randn(7, 300).bfloat16()
-    with noisy(layer):
-        wanted = layer(inputs.float())
+    with noisy(layers):
+        wanted = layers(inputs.float())
         wanted.sum().backward()
-        gradients = [one.grad for one in layer.parameters()]
-        layer.zero_grad()
+        gradients = [one.grad for one in layers.parameters()]
+        layers.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            got = layer(inputs)
+            got = last_in_full_precision(layers, inputs)
         got.sum().backward()
     assert torch.equal(got, wanted)
-    for one, gradient in zip(layer.parameters(), gradients, strict=True):
+    for one, gradient in zip(layers.parameters(), gradients, strict=True):
         assert torch.equal(one.grad, gradient)  # type: ignore[arg-type]
 
 
