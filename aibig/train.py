@@ -79,6 +79,8 @@ def train(
     if folder is not None:
         run_folder.adopt_choices(checked, folder)
         if run_folder.is_complete(folder, checked):
+            if is_main_rank():
+                print(f"{folder}: has ended before; raise its limit (trainer.max_...) to train on", file=sys.stderr)
             return run_folder.Run(folder, run_folder.read_result(folder))
         run_folder.refuse_without_checkpoints(folder)
         checked.weights_follow = run_folder.has_checkpoint(folder)

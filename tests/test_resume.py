@@ -168,12 +168,16 @@ def test_from_python_too_a_run_goes_on_with_the_same_settings_only(
         fit(True, **after)
 
 
-def test_a_finished_run_is_not_run_or_tested_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aibig.tasks.supervised import Classification
-
+def test_a_finished_run_is_not_run_or_tested_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = aibig.train(NETS, out=tmp_path / "run")
     monkeypatch.setattr(Classification, "evaluate", lambda *_: pytest.fail("was evaluated again"))
     assert aibig.train(NETS, out=tmp_path / "run", resume=True).result == first.result
+    assert aibig.train(out=tmp_path / "run", resume=True).result == first.result
+    assert capsys.readouterr().err.count(f"{tmp_path / 'run'}: has ended before") == 2
+    with pytest.raises(aibig.UserError, match="config is missing; to go on with a run give out=RUN and resume=True"):
+        aibig.train(out=tmp_path / "run")
 
 
 def test_an_extended_run_has_no_result_until_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
