@@ -101,15 +101,15 @@ class Config:
             yield
         except UserError as error:
             place = self.places.get(section, self.places.get("", self.name))
-            placed = tuple(f"{one}{end}" for one in {*self.places.values(), place} for end in (": ", ", with "))
+            placed = tuple(f"{one}: " for one in {*self.places.values(), place})  # by what is built within this
             own = [key for key in self.places if key.startswith(f"{section}.")]
-            overriding = [key for key in own if self.places[key] in (OVERRIDES, COMMAND_LINE)]
-            if overriding:
-                place += f", with {', '.join(overriding)} of the {self.places[overriding[0]]}"
+            elsewhere = [key for key in own if self.places[key] in (OVERRIDES, COMMAND_LINE)]
+            ending = f" ({', '.join(elsewhere)}: from the {self.places[elsewhere[0]]})" if elsewhere else ""
             lines = []
             for line in error.args[0].split("\n"):
-                if not line.startswith(placed):  # by what is built within this
-                    line = f"{place}: {line}" if line.startswith(f"{section}.") else f"{place}: {section}: {line}"
+                if not line.startswith(placed):
+                    begin = place if line.startswith(f"{section}.") else f"{place}: {section}"
+                    line = f"{begin}: {line}{ending}"
                 lines.append(line)
             raise UserError("\n".join(lines)) from error
 

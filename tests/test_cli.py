@@ -144,9 +144,12 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
         (["train", "--config", "dqn/cartpole", "env.name=CartPool-v1"], "did you mean 'CartPole-v1'"),
         (
             ["train", "--config", "dqn/cartpole", "env.name=Pendulum-v1"],
-            "with env.name of the command line: env: the act",
+            "can't act here (env.name: from the command line)",
         ),
-        (["train", "--config", "dqn/cartpole", "data.capacity=10"], "capacity 10 is less than the batch_size 128"),
+        (
+            ["train", "--config", "dqn/cartpole", "data.capacity=10"],
+            "data.capacity 10 is less than a batch, 128; set more",
+        ),
         (["train", "--config", "dqn/cartpole", "env.name=Maze-v9"], "import what registers one of your own before"),
         (["train", "--config", "unlimited.yaml"], "unlimited.yaml:1: trainer: no limit is set"),
         (["train", "--config", "dqn/cartpole", "trainer.max_epochs=3"], "this task has no epochs to count"),

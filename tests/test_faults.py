@@ -115,7 +115,7 @@ def test_a_terminated_run_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and err == ""
+    assert process.returncode == 130 and err == "run: run\n"
     assert out == "interrupted; everything so far is kept; go on with: python -m aibig.train --resume --out run\n"
     assert checkpoint.newest_whole(tmp_path / "run" / "checkpoints", print) is not None
 

@@ -75,8 +75,8 @@ def test_a_damaged_picture_ends_the_run_in_one_line_and_mended_it_goes_on(
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:-60])
     assert main(words) == 2
-    _, said = capfd.readouterr().err.splitlines()  # after the line of how many samples there are
-    assert f"{damaged}: is no picture that can be read" in said, said
+    _, told, said = capfd.readouterr().err.splitlines()  # after the line of how many samples there are
+    assert told == "run: run" and f"{damaged}: is no picture that can be read" in said, said
     damaged.write_bytes(whole)
     assert main([*words, "--resume"]) == 0
     assert main(["--config", "run.yaml", "--out", "expected", "trainer.save_every=1"]) == 0

@@ -53,7 +53,7 @@ def test_everything_else_works(broken: dict[str, str]) -> None:
     listed = run(broken, "models", "resnet1*")
     assert listed.returncode == 0 and len(listed.stdout.splitlines()) == 3
     trained = run(broken, "train", "--config", "nets/digits", "trainer.max_epochs=null", "trainer.max_steps=1")
-    assert (trained.returncode, trained.stderr) == (0, "")
+    assert (trained.returncode, trained.stderr) == (0, "run: runs/digits-0001\n")
 
 
 def test_a_missing_one_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,8 +48,6 @@ class FrameReplay:
         if layout.observation_dtype != torch.uint8:
             raise UserError("frame_replay keeps pictures of bytes; take 'replay' for other observations")
         self.batch_size, self.capacity, self.layout = batch_size, capacity, layout
-        if capacity < batch_size:
-            raise UserError(f"capacity {capacity:,} is less than the batch_size {batch_size:,}; set more")
         self._stack, self._steps, self._envs = layout.frame_stack, layout.n_step, layout.environments
         self._slots = capacity // self._envs
         if self._slots < self._stack + self._steps + 1:

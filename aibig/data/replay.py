@@ -41,8 +41,6 @@ class Replay:
         demonstrations: ExistingPath | None = None,
     ) -> None:
         self.batch_size, self.capacity, self.layout = batch_size, capacity, layout
-        if capacity < batch_size:
-            raise UserError(f"capacity {capacity:,} is less than the batch_size {batch_size:,}; set more")
         self._numbers = math.prod(layout.observation_shape)
         masks = layout.actions if layout.action_masks else 0
         self._columns = [self._numbers, masks, self._numbers, masks, 1, 1, 1]  # seen, after, reward, discount, action

@@ -81,6 +81,7 @@ class ReplayBuffer(Protocol):
 
     layout: Layout
     batch_size: int
+    capacity: int  # transitions that it can hold
     is_fixed: bool  # nothing can be added: the agent does not act
 
     def __len__(self) -> int:

@@ -156,6 +156,8 @@ class QLearning(Task):
             kept = getattr(replay.layout, name)
             if kept != value:
                 raise UserError(f"{name}: the task has {value}, the replay's layout {kept}; give both the same")
+        if replay.capacity < replay.batch_size and not replay.is_fixed:
+            raise UserError(f"data.capacity {replay.capacity:,} is less than a batch, {replay.batch_size:,}; set more")
         if replay.batch_size % context.world_size:
             raise UserError(f"data.batch_size {replay.batch_size} can't be dealt out to {context.world_size} ranks")
         if self.normalises and replay.is_fixed:
