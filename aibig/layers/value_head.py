@@ -34,8 +34,8 @@ class ValueHead(nn.Module):
     """A hidden layer and an output layer; dueling: one pair for the state's value and one for what actions add to it.
 
     features: F. hidden: width. noise_scale: with it, layers are noisy. cosines: with them, fractions of probability
-    are asked for. The output layers compute in full precision, since actions' values differ by little. (Dueling:
-    arXiv 1511.06581, eq. 9; over atoms as in Rainbow, arXiv 1710.02298, section 3; fractions: arXiv 1806.06923, eq. 4.)
+    are asked for. full_precision: of the output layers, also under autocast. (Dueling: arXiv 1511.06581, eq. 9; over
+    atoms as in Rainbow, arXiv 1710.02298, section 3; fractions: arXiv 1806.06923, eq. 4.)
     """
 
     angles: Tensor
@@ -51,9 +51,10 @@ class ValueHead(nn.Module):
         noise_scale: float | None,
         layer_norm: bool,
         cosines: int | None,
+        full_precision: bool = False,
     ) -> None:
         super().__init__()
-        self.actions, self.numbers = actions, numbers
+        self.actions, self.numbers, self.full_precision = actions, numbers, full_precision
         make = nn.Linear if noise_scale is None else partial(NoisyLinear, scale=noise_scale)
         widths = [features, hidden]
         each = 1 if numbers is None else numbers
@@ -69,8 +70,8 @@ class ValueHead(nn.Module):
             assert fractions is not None
             cosines = (fractions.unsqueeze(-1) * self.angles).cos()  # (B, N, cosines)
             features = features.unsqueeze(1) * self.fractions(cosines).relu()  # (B, N, F)
-        out = last_in_full_precision(self.advantage, features)
-        value = None if self.value is None else last_in_full_precision(self.value, features)
+        out = self._put_out(self.advantage, features)
+        value = None if self.value is None else self._put_out(self.value, features)
         if value is not None and self.numbers is None:  # (B, A) or (B, N, A)
             out = value + out - out.mean(-1, keepdim=True)
         elif self.numbers is not None:
@@ -78,6 +79,12 @@ class ValueHead(nn.Module):
             if value is not None:
                 out = value.unsqueeze(1) + out - out.mean(1, keepdim=True)
         return out if self.fractions is None else out.transpose(1, 2)
+
+    def _put_out(self, layers: nn.Sequential, features: Tensor) -> Tensor:
+        if self.full_precision:
+            return last_in_full_precision(layers, features)
+        out: Tensor = layers(features)
+        return out
 
 
 def layers(widths: Sequence[int], make: MakeLinear = nn.Linear, layer_norm: bool = False) -> list[nn.Module]:

@@ -87,7 +87,7 @@ class Dqn(nn.Module):
         if plain:
             self.head: nn.Module = nn.Linear(widths[-1], actions)
         else:
-            self.head = ValueHead(widths[-2], widths[-1], actions, **settings)
+            self.head = ValueHead(widths[-2], widths[-1], actions, **settings, full_precision=True)
         self.distribution = described
 
     def forward(self, observations: Tensor, fractions: Tensor | None = None) -> Tensor:

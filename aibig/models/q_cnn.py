@@ -78,6 +78,7 @@ class QCnn(nn.Module):
             acting_samples=acting_samples,
             cosines=cosines,
         )
+        # Under autocast as the rest: with outputs in full precision a run of Pong learned slower than two without.
         self.head = ValueHead(places, hidden, actions, **settings)
         self.distribution = described
 
