@@ -176,11 +176,13 @@ def describe(name: str) -> dict[str, Described]:
     if name in OWN_SETTINGS:
         found[f"section {name!r}"] = _described(read_settings(OWN_SETTINGS[name]), OWN_SETTINGS[name])
     names = {registry.kind: registry.names(others=registry.kind != "environment") for registry in SECTIONS.values()}
-    for registry in SECTIONS.values():
-        if name in names[registry.kind] or (registry.kind == "environment" and not found and registry.knows(name)):
-            entry = registry.entry(name)
-            parts = [entry.signature or entry.target, *([entry.into] if entry.into else [])]
-            found[f"{registry.kind} {name!r}"] = _described(registry.settings(name), *parts)
+    owners = [registry for registry in SECTIONS.values() if name in names[registry.kind]]
+    if not found and not owners and SECTIONS["env"].knows(name):  # last, since it takes importing gymnasium
+        owners = [SECTIONS["env"]]
+    for registry in owners:
+        entry = registry.entry(name)
+        parts = [entry.signature or entry.target, *([entry.into] if entry.into else [])]
+        found[f"{registry.kind} {name!r}"] = _described(registry.settings(name), *parts)
     if not found:
         known = [*OWN_SETTINGS, *(one for some in names.values() for one in some)]
         raise UserError(f"nothing is named {name!r}{nearest(name, known) or '; aibig describe lists what is'}")

@@ -108,11 +108,11 @@ class Registry:
                 f"{name} was an object given from Python, which no file can hold; give it again: aibig.train({{...}}, "
                 "out=RUN, resume=True) goes on, aibig.evaluate(RUN, OBJECT) measures, aibig.play(RUN, OBJECT) plays"
             )
-        hint = nearest(name, [*entries, *self._other_names()]) or (
-            "; there are: " + ", ".join(entries) if entries else ""
-        )
-        own = "" if "did you mean" in hint else "; import what registers one of your own before, from Python"
-        raise UserError(f"unknown {self.kind} {name!r}{hint}{own}")
+        hint = nearest(name, [*entries, *self._other_names()])
+        if not hint:
+            listed = f"; there are: {', '.join(entries)}" if entries else ""
+            hint = f"{listed}; import what registers one of your own before, from Python"
+        raise UserError(f"unknown {self.kind} {name!r}{hint}")
 
     def knows(self, name: str) -> bool:
         """Whether there is an entry of that name, here or elsewhere."""

@@ -75,9 +75,8 @@ def documentation(target: str | Callable[..., Any]) -> str:
     if not isinstance(target, str):
         return inspect.getdoc(target.func if isinstance(target, partial) else target) or ""
     module, _, attribute = target.partition(":")
-    tree = _parsed_module(module)
-    for node in [] if tree is None else tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
+    match _defined(module, attribute):
+        case (ast.ClassDef() | ast.FunctionDef()) as node, _:
             return ast.get_docstring(node) or ""
     return ""
 
@@ -218,25 +217,37 @@ def _parsed_module(module: str) -> ast.Module | None:
     return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
 
 
+def _defined(module: str, name: str, elsewhere: bool = True) -> tuple[ast.stmt, str] | None:
+    """The class, function or assignment that gives `name` its meaning in a parsed module, and the module it stands in.
+
+    Imports are followed; unless `elsewhere`, only within the module's own package, since to find another imports it.
+    """
+    tree = _parsed_module(module)
+    for node in [] if tree is None else tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            return node, module
+        if isinstance(node, ast.Assign) and [getattr(one, "id", None) for one in node.targets] == [name]:
+            return node, module
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            follows = elsewhere or node.module.split(".")[0] == module.split(".")[0]
+            for alias in node.names:
+                if follows and (alias.asname or alias.name) == name:
+                    return _defined(node.module, alias.name, elsewhere)
+    return None
+
+
 def _parsed_function(target: str) -> tuple[ast.FunctionDef, bool, str] | None:
     """The function that "module:attribute" calls, whether it is a method, and its module; None if it can't be told."""
     module, _, attribute = target.partition(":")
-    tree = _parsed_module(module)
-    if tree is None:
-        return None
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == attribute:
-            return node, False, module
-        if isinstance(node, ast.ClassDef) and node.name == attribute:
+    match _defined(module, attribute):
+        case ast.FunctionDef() as node, where:
+            return node, False, where
+        case ast.ClassDef() as node, where:
             own = [one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
             if own:
-                return own[0], True, module
+                return own[0], True, where
             bases = [one.id for one in node.bases if isinstance(one, ast.Name)]
-            return _parsed_function(f"{module}:{bases[0]}") if bases else None
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for alias in node.names:
-                if (alias.asname or alias.name) == attribute:
-                    return _parsed_function(f"{node.module}:{alias.name}")
+            return _parsed_function(f"{where}:{bases[0]}") if bases else None
     return None
 
 
@@ -287,15 +298,10 @@ class _Names:
     module: str
 
     def __getitem__(self, name: str) -> Any:
-        """Raises KeyError for what is not assigned there, nor imported from another module of its package."""
-        if self.module == __name__:
-            return globals()[name]
-        tree = _parsed_module(self.module)
-        for node in [] if tree is None else tree.body:
-            if isinstance(node, ast.Assign) and [getattr(one, "id", None) for one in node.targets] == [name]:
-                return _value(node.value, self.module)
-            if isinstance(node, ast.ImportFrom) and f"{node.module}.".split(".")[0] == self.module.split(".")[0]:
-                for alias in node.names:
-                    if (alias.asname or alias.name) == name:
-                        return _Names(str(node.module))[alias.name]
+        """Raises KeyError for what is not assigned there, nor in a module of its package that it is imported from."""
+        match _defined(self.module, name, elsewhere=False):
+            case _, where if where == __name__:
+                return globals()[name]
+            case ast.Assign() as node, where:
+                return _value(node.value, where)
         raise KeyError(name)

@@ -55,7 +55,7 @@ class FrameReplay:
             raise UserError(f"capacity {capacity:,} is too small for {self._envs} environments; set {least:,} or more")
         shape = layout.observation_shape[1:] if self._stack > 1 else layout.observation_shape
         cells = (self._slots * self._envs,)
-        self._frames = reserved(cells[0], shape, np.dtype(np.uint8), layout.device if on_device else None)
+        self._frames = reserved(cells[0], shape, torch.uint8, layout.device if on_device else None)
         self._action, self._reward = np.zeros(cells, np.int32), np.zeros(cells, np.float32)
         self._terminated, self._ended, self._acted = (np.zeros(cells, bool) for _ in range(3))
         self._age = np.zeros(cells, np.uint8)  # steps since the episode began, up to 255

@@ -44,7 +44,7 @@ class Replay:
         self._numbers = math.prod(layout.observation_shape)
         masks = layout.actions if layout.action_masks else 0
         self._columns = [self._numbers, masks, self._numbers, masks, 1, 1, 1]  # seen, after, reward, discount, action
-        self._tensor = reserved(capacity, (sum(self._columns),), np.dtype(np.float32))
+        self._tensor = reserved(capacity, (sum(self._columns),), torch.float32)
         self._rows = self._tensor.numpy()  # the same memory
         self._added = 0
         self._window = NStep(layout.n_step, layout.discount)

@@ -106,16 +106,15 @@ class ReplayBuffer(Protocol):
         """Go on from what `state_dict` gave."""
 
 
-def reserved(capacity: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: Any = None) -> Tensor:
+def reserved(capacity: int, shape: tuple[int, ...], dtype: torch.dtype, device: Any = None) -> Tensor:
     """Zeros (capacity, *shape), on a CPU unless a `device` is given: there memory is taken only as they are filled.
 
     Raises UserError where so much can't even be reserved.
     """
     try:
-        zeros = np.zeros((capacity if device is None else 0, *shape), dtype)
-        if device is None:
-            return torch.from_numpy(zeros)
-        return torch.zeros((capacity, *shape), dtype=torch.from_numpy(zeros).dtype, device=device)
+        if device is not None:
+            return torch.zeros((capacity, *shape), dtype=dtype, device=device)
+        return torch.from_numpy(np.zeros((capacity, *shape), torch.empty(0, dtype=dtype).numpy().dtype))
     except (MemoryError, ValueError, torch.OutOfMemoryError):  # ValueError: more than addresses there are
         gigabytes = capacity * math.prod(shape) * dtype.itemsize / 1e9
         raise UserError(f"capacity {capacity:,} takes {gigabytes:,.1f} GB, which are not there; set less") from None

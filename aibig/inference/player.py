@@ -35,26 +35,26 @@ class Film:
 class Player:
     """A Q-network and the environment that it was trained in, made by its registered name.
 
-    facts: what model.json holds. `given`: an environment, its class or a function that returns one, in its place.
+    facts: what model.json holds.
     """
 
     def __init__(self, model: nn.Module, facts: dict[str, Any]) -> None:
         self.device = inference_device()
         self.model = model.to(self.device)
         self.env: dict[str, Any] | None = facts["env"]  # name and settings
-        self.given: Any = None
         self.epsilon: float = facts.get("epsilon", 0.0)  # of random actions, as in the run's evaluations
 
     def play(
-        self, *, episodes: int = 10, seed: int = 0, render: str | None = None
+        self, env: Any = None, *, episodes: int = 10, seed: int = 0, render: str | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Episodes as the run evaluates, with seeds from `seed`: returns and lengths in env steps, (episodes,) each.
 
-        render: gymnasium's render_mode, such as "human"; the environment then shows itself.
+        env: an environment, its class or a function that returns one, in place of the one it was trained in; needed
+        where that was such an object. render: gymnasium's render_mode, such as "human"; it then shows itself.
 
         Raises UserError if a package that showing takes is missing.
         """
-        pool = self._pool(**({"render_mode": render} if render else {}))
+        pool = self._pool(env, **({"render_mode": render} if render else {}))
         try:
             with evaluating(self.model):
                 policy = evaluation_policy(self.model, self.device, pool.actions, self.epsilon, seed)
@@ -64,15 +64,17 @@ class Player:
         finally:
             pool.close()
 
-    def film(self, *, seed: int = 0, whole: bool = False) -> Film:
+    def film(self, env: Any = None, *, seed: int = 0, whole: bool = False) -> Film:
         """An episode as its environment draws it; unless `whole`, of a long one each second, fourth, ... frame.
+
+        env: as for `play`.
 
         Raises UserError if the environment draws nothing, or a package that drawing takes is missing.
         """
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would greet on standard output
         if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}:
             os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # it would miss a screen, which nothing is shown on
-        pool = self._pool(render_mode="rgb_array")
+        pool = self._pool(env, render_mode="rgb_array")
         env, film, every = pool.make(), Film(), 1
         policy = evaluation_policy(self.model, self.device, pool.actions, self.epsilon, seed)
         try:
@@ -100,15 +102,15 @@ class Player:
             pool.close()
         return film
 
-    def _pool(self, **settings: Any) -> Any:
-        """One environment. Raises UserError if it was given as an object, and is not given again."""
+    def _pool(self, given: Any, **settings: Any) -> Any:
+        """One environment. Raises UserError if it was an object, and is not `given` again."""
         if self.env is None:
             raise UserError("the model was trained in an environment that was made by hand, not from a config")
         settings = {**self.env["settings"], "count": 1, **settings}
-        if self.given is None:
+        if given is None:
             return environments.create(self.env["name"], **settings)
-        known = environments.settings(Given(self.given))
-        return environments.create(Given(self.given), **{name: one for name, one in settings.items() if name in known})
+        known = environments.settings(Given(given))
+        return environments.create(Given(given), **{name: one for name, one in settings.items() if name in known})
 
 
 def draw(env: gymnasium.Env[Any, Any]) -> NDArray[np.uint8]:

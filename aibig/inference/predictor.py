@@ -117,7 +117,8 @@ def film(path: str | Path, env: Any = None, *, seed: int = 0, whole: bool = Fals
 
     env: as `play` takes it.
     """
-    return _player(path, env).film(seed=seed, whole=whole)
+    player: Player = load_predictor(path, "player")
+    return player.film(env, seed=seed, whole=whole)
 
 
 def play(path: str | Path, env: Any = None, *, episodes: int = 10, seed: int = 0, render: str | None = None) -> Returns:
@@ -125,10 +126,4 @@ def play(path: str | Path, env: Any = None, *, episodes: int = 10, seed: int = 0
 
     env: an environment, its class or a function that returns one; needed where the run was given such an object.
     """
-    return Returns(*_player(path, env).play(episodes=episodes, seed=seed, render=render))
-
-
-def _player(path: str | Path, env: Any) -> Player:
-    player: Player = load_predictor(path, "player")
-    player.given = env
-    return player
+    return Returns(*load_predictor(path, "player").play(env, episodes=episodes, seed=seed, render=render))
