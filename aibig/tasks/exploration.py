@@ -79,7 +79,7 @@ class Exploration:
     def end_of_episode(self, environments: list[int]) -> None:
         """Where one has ended, a lasting action ends too."""
         if self.shares is not None and environments:
-            self.left[environments] = 0
+            self.left = self.left.index_fill(0, torch.tensor(environments), 0)  # a state that was given stays so
 
     def state_dict(self) -> dict[str, Any]:
         """What lasts."""

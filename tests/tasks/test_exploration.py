@@ -49,7 +49,9 @@ def test_a_lasting_action_ends_with_its_episode_and_where_it_is_not_allowed() ->
     generator = torch.Generator().manual_seed(0)
     ours = make(3)
     ours.held, ours.left = torch.tensor([0, 1, 2]), torch.tensor([5, 5, 5])
+    given = ours.state_dict()
     ours.end_of_episode([0])
+    assert given["left"].tolist() == [5, 5, 5]
     mask = torch.tensor([[True] * 3, [True] * 3, [True, True, False]])
     explores, actions = ours.choose(0.0, mask, generator)
     assert explores.tolist() == [False, True, False] and actions[1] == 1
