@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from aibig.comparison import compare
-    from aibig.config import Config, describe, load_config
-    from aibig.data.stored_transitions import save_transitions
-    from aibig.dry_run import check
-    from aibig.errors import UserError
-    from aibig.evaluation import evaluate
-    from aibig.inference.model_folder import load_model, save_model
-    from aibig.inference.predictor import generate, load_predictor, play, predict
-    from aibig.learning_rate import find_lr
-    from aibig.pretrained import finetune
-    from aibig.registry import (
+    from aibig.config.describe import describe
+    from aibig.config.registry import (
         Entry,
         create_model,
         list_models,
@@ -27,27 +18,39 @@ if TYPE_CHECKING:
         register_model,
         register_task,
     )
-    from aibig.repeat import train_seeds
-    from aibig.train import train
+    from aibig.config.run_config import Config, load_config
+    from aibig.data.replay.stored_transitions import save_transitions
+    from aibig.errors import UserError
+    from aibig.inference.predictor import generate, load_predictor, play, predict
+    from aibig.pretrained.finetune import finetune
+    from aibig.pretrained.model_folder import load_model, save_model
+    from aibig.runs.compare import compare
+    from aibig.runs.dry_run import check
+    from aibig.runs.evaluate import evaluate
+    from aibig.runs.find_lr import find_lr
+    from aibig.runs.seeds import train_seeds
+    from aibig.runs.train import train
     from aibig.training.callbacks import Callback
     from aibig.training.trainer import Trainer
 
 _HOMES = {
-    "aibig.comparison": ("compare",),
-    "aibig.config": ("Config", "describe", "load_config"),
-    "aibig.data.stored_transitions": ("save_transitions",),
-    "aibig.dry_run": ("check",),
+    "aibig.runs.compare": ("compare",),
+    "aibig.config.describe": ("describe",),
+    "aibig.config.run_config": ("Config", "load_config"),
+    "aibig.data.replay.stored_transitions": ("save_transitions",),
+    "aibig.runs.dry_run": ("check",),
     "aibig.errors": ("UserError",),
-    "aibig.evaluation": ("evaluate",),
-    "aibig.inference.model_folder": ("load_model", "save_model"),
+    "aibig.runs.evaluate": ("evaluate",),
+    "aibig.pretrained.model_folder": ("load_model", "save_model"),
     "aibig.inference.predictor": ("generate", "load_predictor", "play", "predict"),
-    "aibig.pretrained": ("finetune",),
-    "aibig.learning_rate": ("find_lr",),
-    "aibig.registry": (
+    "aibig.pretrained.finetune": ("finetune",),
+    "aibig.runs.find_lr": ("find_lr",),
+    "aibig.config.registry": (
         *("Entry", "create_model", "list_models"),
         *("register_dataset", "register_environment", "register_model", "register_task"),
     ),
-    "aibig.repeat": ("train_seeds",),
+    "aibig.runs.seeds": ("train_seeds",),
+    "aibig.runs.train": ("train",),
     "aibig.training.callbacks": ("Callback",),
     "aibig.training.trainer": ("Trainer",),
 }
@@ -86,8 +89,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The public names, imported when first used (PEP 562)."""
-    if name == "train":  # a module that can be called
-        return importlib.import_module("aibig.train")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'aibig' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME_OF[name]), name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import json
 import math
@@ -11,23 +10,36 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aibig.config import all_names, parse_overrides
-from aibig.config import describe as find_settings
+from aibig.config.describe import all_names
+from aibig.config.describe import describe as find_settings
+from aibig.config.registry import list_models as all_models
+from aibig.config.registry import models
+from aibig.config.run_config import parse_overrides
+from aibig.console import finite, say, show_metrics, show_rows, show_table, stream_out
 from aibig.errors import UserError
-from aibig.registry import list_models as all_models
-from aibig.registry import models
-from aibig.train import add_arguments, guarded, parse, run, say
+from aibig.ranks import is_main_rank
+from aibig.training.callbacks import Callback
+
+if TYPE_CHECKING:
+    from aibig.runs.seeds import Repeated
+    from aibig.training.checkpoints.run_folder import Run
+    from aibig.training.trainer import Trainer
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run a command. Returns the exit code: 0, or 2 for a mistake of the user's, said in a line on standard error."""
+def main(words: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run a command. Returns the exit code: 0, or 2 for a mistake of the user's, said in a line on standard error.
+
+    Args:
+        words: the command and its arguments, by default those of the process.
+        prog: what the one command of `words` is called in its help, by default "aibig COMMAND".
+    """
     parser = argparse.ArgumentParser(prog="aibig", description="Train and use models: nets, DQN, language models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, add in COMMANDS.items():
         example = f"example: aibig {name} {EXAMPLES[name]}"
-        add(commands.add_parser(name, help=add.__doc__, description=add.__doc__, epilog=example))
+        add(commands.add_parser(name, prog=prog, help=add.__doc__, description=add.__doc__, epilog=example))
     chosen = parse(parser, words)
     try:
         code = guarded(chosen.run, chosen)
@@ -38,17 +50,150 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
 
 
+def parse(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; overrides may stand anywhere among the options, which argparse alone does not allow."""
+    chosen, others = parser.parse_known_args(words)
+    strange = [word for word in others if "=" not in word or word.startswith("-")]
+    if others and (strange or "overrides" not in chosen):
+        parser.error(f"unrecognized arguments: {' '.join(strange or others)}")
+    if others:
+        chosen.overrides = [*chosen.overrides, *others]
+    return chosen
+
+
+def guarded(command: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -> int:
+    """The exit code of `command`; 2, and a line for each on standard error, for what the user can mend."""
+    try:
+        return command(chosen)
+    except UserError as error:
+        print(error, file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"{error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+    return 2
+
+
 def train(parser: argparse.ArgumentParser) -> None:
     """train a model from a config file"""
-    add_arguments(parser)
-    parser.set_defaults(run=run)
+    parser.add_argument("--config", metavar="FILE", help="a YAML file, or a shipped config's name (nets/digits)")
+    parser.add_argument("--out", metavar="DIR", help="folder of the run (default: the next number under runs/)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or the newest of --config")
+    parser.add_argument("--seeds", type=int, metavar="N", help="train with N seeds; print their mean and spread")
+    parser.add_argument("--check", action="store_true", help="only try it: estimate time, memory and disk")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("overrides", nargs="*", metavar="section.setting=value", help="settings that go first")
+    parser.set_defaults(run=run_training)
+
+
+def run_training(chosen: argparse.Namespace) -> int:
+    """Train what the arguments say. Returns the exit code."""
+    source, seeds, overrides = chosen.config, chosen.seeds, parse_overrides(chosen.overrides)
+    if chosen.check and (chosen.resume or chosen.out or seeds):
+        raise UserError("command line: --check trains and writes nothing; leave out --resume, --out and --seeds")
+    if chosen.resume and chosen.out:
+        from aibig.runs.seeds import begun_with
+
+        before = begun_with(chosen.out)
+        if before is not None:
+            source, seeds = source or before[0], seeds or before[1]
+    from aibig.runs.train import config_of_run
+    from aibig.runs.train import train as train_run
+
+    if source is None:
+        if not (chosen.resume and chosen.out):
+            wanted = "--resume needs --out DIR or --config FILE" if chosen.resume else "--config FILE is missing"
+            raise UserError(f"command line: {wanted} (try --config nets/digits)")
+        source = config_of_run(chosen.out, chosen.resume)
+    if chosen.check:
+        from aibig.runs.dry_run import check, in_lines
+
+        found = check(source, overrides)
+        say(json.dumps(found) if chosen.json else in_lines(found))
+        return 0
+    if seeds is not None:
+        from aibig.runs.seeds import train_seeds
+
+        say_seed = (lambda line: None) if chosen.json else say
+        settings: dict[str, Any] = {"seeds": seeds, "out": chosen.out, "resume": chosen.resume, "report": say_seed}
+        return report_seeds(train_seeds(source, overrides, **settings), chosen.json)
+    told = [] if chosen.json else [Told()]
+    return report(train_run(source, overrides, out=chosen.out, resume=chosen.resume, callbacks=told), chosen.json)
+
+
+class Told(Callback):
+    """Says on standard error where a run is and, if nobody watches its bar, what its evaluations give."""
+
+    def on_begin(self, trainer: Trainer) -> None:
+        """Its folder: what --resume takes, should the process be killed."""
+        self._trainer = trainer
+        print(f"run: {trainer.run_folder}", file=sys.stderr)
+
+    def on_evaluation(self, line: Mapping[str, Any]) -> None:
+        """A line for each but the test, which `report` says."""
+        if line["kind"] != "test" and not sys.stderr.isatty():
+            from aibig.metrics.functions import metrics_line
+
+            beside = {"kind", *self._trainer.progress.position()}
+            metrics = {name: value for name, value in line.items() if name not in beside}
+            print(f"step {line['step']:,}: {line['kind']} {metrics_line(metrics)}", file=sys.stderr, flush=True)
+
+
+def report(run: Run, as_json: bool = False) -> int:
+    """Say what came of a run. Returns the exit code."""
+    if run.result is None:
+        return report_interrupted(run.path, as_json)
+    from aibig.metrics.functions import metrics_line
+
+    result = run.result
+    if as_json:
+        say(json.dumps({"path": str(run.path), **result}))
+    else:
+        throughput = f"{result['throughput']['value']:,.0f} {result['throughput']['unit']}"
+        done = f"{result['steps']:,} steps in {result['train_seconds']:.1f} s of training ({throughput})"
+        say(f"test: {metrics_line(result['metrics'])}")
+        say(f"{done}, ended by {result.get('stopped_by', 'its limit')}; run: {run.path}")
+    if None not in result["metrics"].values():
+        return 0
+    if is_main_rank():
+        words = "the model diverged: its outputs are not finite; lower optimizer.lr or set trainer.clip_norm"
+        print(words, file=sys.stderr)
+    return 2
+
+
+def report_seeds(runs: Repeated, as_json: bool = False) -> int:
+    """Say what came of runs with several seeds. Returns the exit code: 2 if none ended well."""
+    if not runs.is_complete:
+        return report_interrupted(runs.path, as_json)
+    if as_json:
+        say(json.dumps({"path": str(runs.path), **runs.to_dict()}))
+    else:
+        for name, of in runs.metrics.items():
+            spread = "" if of["standard_deviation"] is None else f" +- {of['standard_deviation']:.2g}"
+            say(f"{name:26} {of['mean']:.4g}{spread}  ({of['lowest']:.4g} to {of['highest']:.4g})")
+        lost = f"; diverged: {', '.join(map(str, runs.diverged))}" if runs.diverged else ""
+        say(f"mean +- standard deviation of {len(runs.values)} seeds{lost}; runs: {runs.path}")
+    return 0 if runs.values else 2
+
+
+def report_interrupted(folder: Path, as_json: bool) -> int:
+    """Say how to go on with what the user stopped. Returns the exit code."""
+    if as_json:
+        say(json.dumps({"path": str(folder), "stopped_by": "interrupted"}))
+    else:
+        again = f"python -m aibig.train --resume --out {folder}"
+        say(f"interrupted; everything so far is kept; go on with: {again}")
+    return 130
 
 
 def find_lr(parser: argparse.ArgumentParser) -> None:
     """find a learning rate: train a little while it rises, and see where the loss falls fastest"""
 
     def run(chosen: argparse.Namespace) -> int:
-        from aibig.learning_rate import find_lr as find
+        from aibig.runs.find_lr import find_lr as find
 
         settings = {"low": chosen.low, "high": chosen.high, "steps": chosen.steps, "picture": chosen.out}
         found = find(chosen.config, parse_overrides(chosen.overrides), **settings)
@@ -126,7 +271,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     """measure a run's model, on a part of its data or on others, and write its page"""
 
     def run(chosen: argparse.Namespace) -> int:
-        from aibig.evaluation import evaluate as measure
+        from aibig.runs.evaluate import evaluate as measure
 
         found = measure(
             chosen.path, chosen.data, split=chosen.split, bootstrap=chosen.bootstrap, report=page_wanted(chosen)
@@ -159,7 +304,7 @@ def compare(parser: argparse.ArgumentParser) -> None:
     """set runs side by side, also such that have not ended, and write a page of their curves"""
 
     def run(chosen: argparse.Namespace) -> int:
-        from aibig.comparison import compare as confront
+        from aibig.runs.compare import compare as confront
 
         found = confront(*chosen.paths, report=page_wanted(chosen))
         page = None if found.report is None else str(found.report)
@@ -204,7 +349,7 @@ def generate(parser: argparse.ArgumentParser) -> None:
     """write on from a prompt, or from several at once"""
 
     def run(chosen: argparse.Namespace) -> int:
-        from aibig.data.files import read_utf8
+        from aibig.files import read_utf8
         from aibig.inference.predictor import load_draft, load_writer
 
         prompts = [*(chosen.prompt or []), *map(read_utf8, chosen.prompt_file or [])]
@@ -281,17 +426,6 @@ def messages(user: str) -> Iterator[str]:
             yield message
 
 
-def stream_out(before: str, pieces: Iterator[str], writer: Any) -> None:
-    """Print pieces of text as they come. What is wrong with a prompt shows before anything is printed."""
-    first = next(pieces, "")
-    if writer.note:
-        print(writer.note, file=sys.stderr)
-    print(before + first, end="", flush=True)
-    for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
-
-
 def add_writing_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a command that writes texts."""
     parser.add_argument("--max-tokens", type=int, default=200)
@@ -316,7 +450,7 @@ def play(parser: argparse.ArgumentParser) -> None:
     def run(chosen: argparse.Namespace) -> int:
         from aibig.inference.predictor import film
         from aibig.inference.predictor import play as perform
-        from aibig.outcomes import bootstrap
+        from aibig.metrics.outcomes import bootstrap
 
         for file in filter(None, (chosen.gif, chosen.video)):
             if not file.parent.is_dir():
@@ -379,55 +513,6 @@ EXAMPLES = {
 }
 
 
-def show_metrics(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> None:
-    """Print metrics, a line each, with their intervals if there are any."""
-    head = ["metric", "value", *(["95 % interval"] if intervals else [])]
-    show_table(head, [[name, value, *interval(intervals.get(name))] for name, value in metrics.items()])
-
-
-def show_rows(rows: Iterator[dict[str, Any]], as_json: bool) -> None:
-    """Print rows as they come: CSV with a header, or a JSON list. What is wrong with the first shows before any."""
-    first = next(rows)
-    if as_json:
-        print("[" + json.dumps(first), end="")
-        for row in rows:
-            print(",\n " + json.dumps(row), end="")
-        print("]")
-        return
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(first)
-    writer.writerow(first.values())
-    writer.writerows(row.values() for row in rows)
-
-
-def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print rows under their header, each column as wide as it must be, and a blank line; nothing without rows."""
-    if not rows:
-        return
-    cells = [header, *([cell_text(one) for one in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    for row in cells:
-        print("  ".join(f"{one:{width}}" for one, width in zip(row, widths, strict=True)).rstrip())
-    print()
-
-
-def cell_text(value: Any) -> str:
-    """A value in a table of the terminal: six digits of a number, nothing for None."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return "" if value is None else f"{value:,}" if type(value) is int else str(value)
-
-
-def interval(ends: tuple[float, float] | None) -> list[str]:
-    """The cell of an interval; none where there is none."""
-    return [] if ends is None else [f"{ends[0]:.6g} to {ends[1]:.6g}"]
-
-
-def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """Metrics as JSON has them: null for what is not finite."""
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-
-
 def add_page_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     """The options of a command that writes a page."""
     pages = parser.add_mutually_exclusive_group()
@@ -443,8 +528,8 @@ def page_wanted(chosen: argparse.Namespace) -> bool | str:
 
 def parameter_count(name: str) -> str:
     """How many parameters a model has at its defaults, without making any; "-" if a setting has no default."""
+    from aibig.config.settings import REQUIRED
     from aibig.layers.meta import ParametersOnMeta
-    from aibig.settings import REQUIRED
 
     if any(one.default is REQUIRED for one in models.settings(name).values()):
         return "-"

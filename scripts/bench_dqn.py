@@ -108,8 +108,8 @@ def report(contestants: dict[str, Callable[[], float]], rounds: int, unit: str) 
 
 def our_cartpole(seed: int) -> tuple[float, float]:
     """Seconds of training, and the mean return of the test's 100 episodes."""
-    from aibig.config import load_config
-    from aibig.train import build
+    from aibig.config.run_config import load_config
+    from aibig.runs.train import build
 
     trainer, task = build(load_config("dqn/cartpole", {"seed": seed, "trainer.threads": 1}))
     result = trainer.fit(task)
@@ -118,8 +118,8 @@ def our_cartpole(seed: int) -> tuple[float, float]:
 
 def our_rate() -> float:
     """Env steps a second of the whole trainer."""
-    from aibig.config import load_config
-    from aibig.train import build
+    from aibig.config.run_config import load_config
+    from aibig.runs.train import build
 
     updates = 2_000
     config = {
@@ -149,11 +149,11 @@ def our_update(precision: str) -> float:
     """Milliseconds of an update by the task's own loss, as the trainer takes it."""
     import torch
 
-    from aibig.registry import create_model
+    from aibig.config.registry import create_model
     from aibig.tasks.base import Batch
-    from aibig.tasks.td_losses import huber_loss
-    from aibig.training.cpu import prepare_cpu
-    from aibig.training.optimizer import adam
+    from aibig.tasks.q_learning.td_losses import huber_loss
+    from aibig.training.devices.cpu import prepare_cpu
+    from aibig.training.optimizers.builders import adam
 
     prepare_cpu()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -180,8 +180,8 @@ def filled_replay(capacity: int) -> Any:
     import numpy as np
     import torch
 
-    from aibig.data.frame_replay import FrameReplay
-    from aibig.data.transitions import Layout, Steps
+    from aibig.data.replay.base import Layout, Steps
+    from aibig.data.replay.frame_replay import FrameReplay
 
     replay = FrameReplay(Layout((4, 84, 84), 6, 8, torch.uint8, 4), capacity=capacity)
     frames = np.random.default_rng(0).integers(256, size=(8, 4, 84, 84)).astype(np.uint8)

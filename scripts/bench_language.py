@@ -224,8 +224,8 @@ def our_config(size: Size, text: str, **data: Any) -> dict[str, Any]:
 
 def our_training(config: dict[str, Any], size: Size) -> float:
     """Tokens a second of the whole trainer, with batches and a log line."""
-    from aibig.config import load_config
-    from aibig.train import build
+    from aibig.config.run_config import load_config
+    from aibig.runs.train import build
 
     trainer, task = build(load_config(config))
     timer, after_update = Timer(size.updates), task.after_update
@@ -252,7 +252,7 @@ def our_lstm_training(words: str, width: int, updates: int) -> float:
 def our_generation(batch_size: int, weights: str = "float32") -> float:
     """Tokens a second with the cache; smaller weights are made beforehand."""
     import aibig
-    from aibig.layers.quantized import shrink
+    from aibig.generation.quantized import shrink
 
     shape = {"layers": LARGE.layers, "heads": LARGE.heads, "width": LARGE.width}
     model: Any = aibig.create_model(OUR_MODEL, vocab_size=65, context=512, **shape).eval()

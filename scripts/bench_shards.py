@@ -33,8 +33,8 @@ WAYS = ("aibig", "encode", "encode_batch_fast")
 
 def main() -> None:
     """Measure all in turn, then print medians and ratios; how long our own BPE takes to make comes last."""
-    from aibig.data.documents import TextFiles
-    from aibig.data.tokenizer import make_tokenizer
+    from aibig.data.text.documents import TextFiles
+    from aibig.data.text.tokenizer import make_tokenizer
 
     with tempfile.TemporaryDirectory() as folder:
         text, tokenizer = Path(folder) / "sources.jsonl", Path(folder) / "tokenizer.json"
@@ -106,7 +106,7 @@ def measure(way: str, text: Path, tokenizer: str) -> dict[str, Any]:
 
 def ours(way: str, text: Path, tokenizer: str, _: Path) -> tuple[float, str]:
     """The folder with the tokens, made anew unless way is "again"."""
-    from aibig.data import shards
+    from aibig.data.text import token_files as shards
 
     cache = text.with_suffix(".cache")
     if way == "aibig":

@@ -82,7 +82,7 @@ def dtypes() -> list[str]:
     """Those that this machine computes in: bf16 alone on a GPU, beside fp32 on a CPU that has its instructions."""
     import torch
 
-    from aibig.training.precision import cpu_has_bf16
+    from aibig.training.devices.precision import cpu_has_bf16
 
     if torch.cuda.is_available():
         return ["bf16"]

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import aibig
+from aibig.config.registry import datasets
 from aibig.data.arrays import Arrays
-from aibig.registry import datasets
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 

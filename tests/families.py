@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from aibig.cli import main
 
 REVIEWS = Path(__file__).with_name("reviews.tsv")  # made-up sentences; the last word decides their label
 TRAINER = {"threads": 1, "log_every": 10, "eval_every": 20, "save_every": 1_000}
@@ -79,3 +82,8 @@ FAMILIES = {
     "texts": TEXTS,
     "dqn": DQN,
 }
+
+
+def train_command(words: Sequence[str]) -> int:
+    """The exit code of `aibig train` with these arguments."""
+    return main(["train", *words])

@@ -207,8 +207,8 @@ def test_overrides_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_mistake_costs_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from aibig.train import main\n"
-        "code = main(['--config', 'nets/digits', 'optimizer.learnrate=1'])\n"
+        "import sys; from aibig.cli import main\n"
+        "code = main(['train', '--config', 'nets/digits', 'optimizer.learnrate=1'])\n"
         "print(code, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

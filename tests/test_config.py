@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aibig.config import Config, find_config, load_config, parse_overrides, read_yaml, shipped_configs
+from aibig.config.run_config import (
+    Config,
+    find_config,
+    load_config,
+    parse_overrides,
+    read_yaml,
+    shipped_configs,
+)
 from aibig.errors import UserError
 
 GOOD = """\

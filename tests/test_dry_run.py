@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from families import DQN, FAMILIES, NETS
+from families import DQN, FAMILIES, NETS, train_command
 
 import aibig
-from aibig import dry_run
-from aibig.train import main
+from aibig.runs import dry_run
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +72,8 @@ def test_what_a_run_would_be_refused_for_a_dry_run_is_refused_for() -> None:
 
 
 def test_the_command_prints_lines_or_one_object(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--config", "nets/digits", "--check", "trainer.max_steps=760"]) == 0
+    assert train_command(["--config", "nets/digits", "--check", "trainer.max_steps=760"]) == 0
     assert "length      760 steps, ended by max_steps; " in capsys.readouterr().out
-    assert main(["--config", "nets/digits", "--check", "--json", "trainer.max_steps=760"]) == 0
+    assert train_command(["--config", "nets/digits", "--check", "--json", "trainer.max_steps=760"]) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 760
     assert not Path("runs").exists()

@@ -10,7 +10,8 @@ import pytest
 from families import REVIEWS
 
 import aibig
-from aibig.config import load_config, read_yaml, shipped_configs
+from aibig.config.run_config import load_config, shipped_configs
+from aibig.config.yaml_file import read_yaml
 
 CONFIGS = shipped_configs()
 

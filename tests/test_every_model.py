@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import aibig
-from aibig.layers.noisy import resample_noise, turn_noise
-from aibig.layers.value_head import ValueHead
-from aibig.registry import models
-from aibig.settings import REQUIRED
+from aibig.config.registry import models
+from aibig.config.settings import REQUIRED
+from aibig.layers.q.noisy import resample_noise, turn_noise
+from aibig.layers.q.value_head import ValueHead
 
 NEEDED = {"vocab_size": 11}  # what a model may need that has no default
 TINY = {"vocab_size": 11, "width": 16, "layers": 2, "heads": 4, "context": 8}  # what may stand in place of a size

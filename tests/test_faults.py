@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from families import LSTM, NETS
+from families import LSTM, NETS, train_command
 
 import aibig
-from aibig.train import main
-from aibig.training import checkpoint
+from aibig.training.checkpoints import checkpoint
 
 
 def full_disk_from(call: int, until: int = 10**9) -> Callable[[Any], None]:
@@ -63,12 +62,12 @@ def test_a_model_that_could_not_be_written_is_written_by_resuming(
 
     words = ["--config", "nets/digits", "trainer.max_epochs=2", "--out", "run"]
     with monkeypatch.context() as patch:
-        patch.setattr("aibig.inference.model_folder.save_file", full)
-        assert main(words) == 2
+        patch.setattr("aibig.pretrained.model_folder.save_file", full)
+        assert train_command(words) == 2
     said = capsys.readouterr().err
     assert "the model could not be written" in said and "python -m aibig.train --resume --out run" in said
-    assert main(["--resume", "--out", "run"]) == 0
-    assert main(["--config", "nets/digits", "trainer.max_epochs=2", "--out", "other"]) == 0
+    assert train_command(["--resume", "--out", "run"]) == 0
+    assert train_command(["--config", "nets/digits", "trainer.max_epochs=2", "--out", "other"]) == 0
     results = [json.loads(Path(one, "result.json").read_text())["metrics"] for one in ("run", "other")]
     assert results[0] == results[1]
 
@@ -144,7 +143,7 @@ def test_importing_aibig_with_a_broken_torchvision_works(tmp_path: Path) -> None
 
 def test_a_run_that_diverged_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--config", "nets/digits", "optimizer.lr=1e10", "trainer.max_steps=50", "--out", "run"]
-    assert main(words) == 2
+    assert train_command(words) == 2
     assert "the model diverged" in capsys.readouterr().err
 
 

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from families import train_command
 from PIL import Image
 from test_resume import assert_same_run, train_in_two_parts
 
 import aibig
+from aibig.config.registry import datasets
 from aibig.data.arrays import Arrays
-from aibig.data.images import image_folder
+from aibig.data.images.image_folder import image_folder
 from aibig.data.order import EpochOrder
-from aibig.registry import datasets
-from aibig.train import main
 
 RUN: dict[str, Any] = {
     "model": {"name": "net", "hidden": 8},
@@ -74,10 +74,10 @@ def test_a_damaged_picture_ends_the_run_in_one_line_and_mended_it_goes_on(
     damaged = image_folder(path=str(pictures)).paths[last]
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:-60])
-    assert main(words) == 2
+    assert train_command(words) == 2
     _, told, said = capfd.readouterr().err.splitlines()  # after the line of how many samples there are
     assert told == "run: run" and f"{damaged}: is no picture that can be read" in said, said
     damaged.write_bytes(whole)
-    assert main([*words, "--resume"]) == 0
-    assert main(["--config", "run.yaml", "--out", "expected", "trainer.save_every=1"]) == 0
+    assert train_command([*words, "--resume"]) == 0
+    assert train_command(["--config", "run.yaml", "--out", "expected", "trainer.save_every=1"]) == 0
     assert_same_run(tmp_path / "expected", tmp_path / "run")

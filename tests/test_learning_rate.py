@@ -11,7 +11,7 @@ from families import DQN, FAMILIES, NETS
 
 import aibig
 from aibig.cli import main
-from aibig.learning_rate import smooth
+from aibig.runs.find_lr import smooth
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as judge
 
-from aibig import metrics
+from aibig.metrics import functions as metrics
 
 pytestmark = pytest.mark.filterwarnings("error")
 

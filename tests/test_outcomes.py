@@ -10,14 +10,14 @@ import pytest
 import torch
 from families import FAMILIES, TRANSFORMER
 
-from aibig.config import load_config
-from aibig.data.text import TextData
+from aibig.config.registry import create_model
+from aibig.config.run_config import load_config
+from aibig.data.text.text_data import TextData
 from aibig.errors import UserError
-from aibig.outcomes import Classes, Outcome, Returns, Tokens, Values, bootstrap
-from aibig.registry import create_model
+from aibig.metrics.outcomes import Classes, Outcome, Returns, Tokens, Values, bootstrap
+from aibig.runs.train import build
 from aibig.tasks.base import Context
 from aibig.tasks.language_modelling import LanguageModelling
-from aibig.train import build
 
 GENERATOR = np.random.default_rng(0)
 OUTCOMES = {

@@ -17,10 +17,10 @@ from test_resume import assert_same_run, train_in_two_parts
 from torch import nn
 
 import aibig
+from aibig.config.registry import datasets
 from aibig.data.arrays import Arrays
 from aibig.data.bundled import digits
-from aibig.registry import datasets
-from aibig.training.optimizer import adamw
+from aibig.training.optimizers.builders import adamw
 
 HALVES: dict[str, Any] = {  # NETS with another head: below five, or not
     **NETS,
@@ -88,8 +88,8 @@ def test_an_agent_resumes_exactly(tmp_path: Path) -> None:
 
 
 def test_a_follower_begins_with_the_weights() -> None:
-    from aibig.config import load_config
-    from aibig.train import build
+    from aibig.config.run_config import load_config
+    from aibig.runs.train import build
 
     aibig.train(DQN, {"trainer.max_steps": 5}, out="first")
     _, task = build(load_config({**DQN, "finetune": {"weights": "first"}}))

@@ -11,8 +11,8 @@ import pytest
 from torch import nn
 
 import aibig
-from aibig.registry import SECTIONS, Entry, Registry, models
-from aibig.settings import REQUIRED, describe, load, read_settings
+from aibig.config.registry import SECTIONS, Entry, Registry, models
+from aibig.config.settings import REQUIRED, describe, load, read_settings
 
 
 def run_python(code: str, cwd: Path) -> str:
@@ -92,7 +92,7 @@ def test_a_decorated_class_is_a_model_like_any_other() -> None:
 
 def test_an_installed_package_brings_models_by_entry_point(tmp_path: Path) -> None:
     (tmp_path / "other_package.py").write_text(
-        "from aibig.registry import Entry\n"
+        "from aibig.config.registry import Entry\n"
         "MODELS = [Entry('theirs', 'their_models:Theirs', 'their net', family='nets')]\n"
     )
     (tmp_path / "their_models.py").write_text(

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from families import NETS
+from families import NETS, train_command
 
 import aibig
-from aibig import repeat
-from aibig.train import main
+from aibig.runs import seeds as repeat
 
 WORDS = [
     "--config",
@@ -33,7 +32,7 @@ def contents(folder: str) -> dict[str, Any]:
 
 
 def test_mean_and_spread_of_runs_that_differ_by_their_seed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*WORDS, "--seeds", "3", "seed=4"]) == 0
+    assert train_command([*WORDS, "--seeds", "3", "seed=4"]) == 0
     out = capsys.readouterr().out
     folder = "runs/digits-seeds-0001"
     assert {one.name for one in Path(folder).iterdir()} == {"seed-4", "seed-5", "seed-6", "seeds.json"}
@@ -53,7 +52,7 @@ def test_seeds_that_were_stopped_go_on_and_the_others_are_not_repeated(
 ) -> None:
     from aibig.training.trainer import Trainer
 
-    assert main([*WORDS, "--seeds", "3", "--out", "whole"]) == 0
+    assert train_command([*WORDS, "--seeds", "3", "--out", "whole"]) == 0
     capsys.readouterr()
     update, fitted = Trainer._update, []
 
@@ -64,14 +63,14 @@ def test_seeds_that_were_stopped_go_on_and_the_others_are_not_repeated(
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_update", update_then_signal)
-        assert main([*WORDS, "--seeds", "3", "--out", "parts"]) == 130
+        assert train_command([*WORDS, "--seeds", "3", "--out", "parts"]) == 130
     again = "python -m aibig.train --resume --out parts\n"
     assert capsys.readouterr().out.endswith(again) and list(contents("parts")["values"]) == ["0"]
     fit = Trainer.fit
     monkeypatch.setattr(Trainer, "fit", lambda self, *a, **k: fitted.append(self.context.seed) or fit(self, *a, **k))
-    assert main(again.split()[3:]) == 0
+    assert train_command(again.split()[3:]) == 0
     assert fitted == [1, 2] and contents("parts") == contents("whole")
-    assert main(["--resume", "--out", "parts", "--seeds", "4", "--json"]) == 0
+    assert train_command(["--resume", "--out", "parts", "--seeds", "4", "--json"]) == 0
     assert fitted == [1, 2, 3]
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["seeds"] == [0, 1, 2, 3]
 
@@ -97,14 +96,14 @@ def test_what_cannot_begin_leaves_no_folder() -> None:
 
 
 def test_what_cannot_be_gone_on_with_costs_no_run_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert main([*WORDS, "--seeds", "2", "--out", "runs/kept"]) == 0
+    assert train_command([*WORDS, "--seeds", "2", "--out", "runs/kept"]) == 0
     before = contents("runs/kept")
 
     def failing(*_: Any, **__: Any) -> Any:
         raise aibig.UserError("the data are gone")
 
     monkeypatch.setattr(repeat, "train", failing)
-    assert main([*WORDS, "--resume", "--seeds", "2", "--out", "runs/kept", "seed=7"]) == 2
+    assert train_command([*WORDS, "--resume", "--seeds", "2", "--out", "runs/kept", "seed=7"]) == 2
     assert {one.name for one in Path("runs/kept").iterdir()} >= {"seed-0", "seed-1", "seeds.json"}
     assert before["values"] and Path("runs/kept/seed-1/model").is_dir()
 

@@ -23,11 +23,12 @@ from PIL import Image
 
 import aibig
 from aibig.inference.predictor import load_predictor
-from aibig.inference.text import TextGenerator
-from aibig.outcomes import Classes, Values
+from aibig.inference.text_generator import TextGenerator
+from aibig.metrics.outcomes import Classes, Values
 from aibig.report import figures, page
 from aibig.report.record import read_record
 from aibig.report.run_page import Measured, write_run_page
+from aibig.runs.train import build
 
 BYTES_AT_MOST = 2_000_000
 WITHOUT_END = {"meta", "link", "img"}
@@ -140,7 +141,7 @@ def test_another_text_is_read_as_the_test_part_was(family: str, tiny_text: Path)
     run = aibig.train(FAMILIES[family], {"trainer.max_steps": 5, **text}, out="run")
     assert run.result is not None
     generator: TextGenerator = load_predictor(run.path)
-    _, task = aibig.train.build(aibig.load_config(run.path / "config.yaml"))
+    _, task = build(aibig.load_config(run.path / "config.yaml"))
     Path("other.txt").write_text(generator.tokenizer.decode(task.data.parts["test"].tolist()), encoding="utf-8")
     found = aibig.evaluate(run.path, "other.txt")
     assert found == pytest.approx(run.result["metrics"])
@@ -211,12 +212,14 @@ class Coloured(gymnasium.Env[Any, Any]):
 
 
 def test_an_episode_is_shown_and_its_size_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aibig.registry.environments, "_entries", dict(aibig.registry.environments.entries()))
+    monkeypatch.setattr(
+        aibig.config.registry.environments, "_entries", dict(aibig.config.registry.environments.entries())
+    )
     aibig.register_environment("Coloured")(Coloured)
     config = {**DQN, "env": {"name": "Coloured"}, "task": {"name": "q_learning", "validation_episodes": 1}}
     config["task"] |= {"test_episodes": 2, "learning_starts": 20}
     run = aibig.train(config, {"trainer.max_steps": 3}, out="run")
-    monkeypatch.setattr("aibig.inference.player.FRAMES_AT_MOST", 40)
+    monkeypatch.setattr("aibig.inference.agent.FRAMES_AT_MOST", 40)
     monkeypatch.setattr(figures, "GIF_BYTES_AT_MOST", 50_000)
     film = load_predictor(run.path).film()
     numbers = [int(one[0, 0, 0]) for one in film.frames]

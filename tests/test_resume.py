@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 import aibig
 from aibig.data.arrays import ArrayData, Arrays
 from aibig.tasks.supervised import Classification
-from aibig.training.checkpoint import newest_whole, read
+from aibig.training.checkpoints.checkpoint import newest_whole, read
 
 TIMES = ("seconds", "_per_second", "memory_gb")  # what may differ between two runs
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from aibig.data import vision_table
-from aibig.registry import Entry
+from aibig.config.registry import Entry
+from aibig.data.images import torchvision_table as vision_table
 
 ARRAYS = "aibig.data.arrays:ArrayData"
-IMAGES = "aibig.data.images:ImageData"
-TEXT = "aibig.data.text:TextData"
+IMAGES = "aibig.data.images.image_folder:ImageData"
+TEXT = "aibig.data.text.text_data:TextData"
 
 DATASETS = [
     Entry(
@@ -49,20 +49,22 @@ DATASETS = [
     ),
     Entry(
         "mnist",
-        "aibig.data.vision_datasets:mnist",
+        "aibig.data.images.torchvision_datasets:mnist",
         "70,000 handwritten digits, 28x28, from files under a root (torchvision)",
         "nets",
         into=ARRAYS,
     ),
     Entry(
         "image_folder",
-        "aibig.data.images:image_folder",
+        "aibig.data.images.image_folder:image_folder",
         "pictures in a folder for each class",
         "nets",
         into=IMAGES,
     ),
-    Entry("csv", "aibig.data.table:read_csv", "a CSV file: a header, then a row a line", "nets", into=ARRAYS),
-    Entry("text", "aibig.data.text:read_text", "a UTF-8 text file, or a folder of them", "language", into=TEXT),
+    Entry("csv", "aibig.data.tables.table:read_csv", "a CSV file: a header, then a row a line", "nets", into=ARRAYS),
+    Entry(
+        "text", "aibig.data.text.text_data:read_text", "a UTF-8 text file, or a folder of them", "language", into=TEXT
+    ),
     Entry(
         "python_docs",
         "aibig.data.bundled:python_docs",
@@ -72,25 +74,28 @@ DATASETS = [
     ),
     Entry(
         "text_labels",
-        "aibig.data.text_labels:read_text_labels",
+        "aibig.data.text.text_labels:read_text_labels",
         "sentences with labels, a line each, tab- or comma-separated",
         "language",
-        into="aibig.data.text_labels:LabelledTexts",
+        into="aibig.data.text.text_labels:LabelledTexts",
     ),
     Entry(
         "sentences",
-        "aibig.data.text_labels:read_sentences",
+        "aibig.data.text.text_labels:read_sentences",
         "the sentences of such a table as a text, a document each, to learn its language from",
         "language",
         into=TEXT,
     ),
-    Entry("replay", "aibig.data.replay:Replay", "the latest transitions of an agent, drawn at random", "dqn"),
+    Entry("replay", "aibig.data.replay.replay:Replay", "the latest transitions of an agent, drawn at random", "dqn"),
     Entry(
-        "frame_replay", "aibig.data.frame_replay:FrameReplay", "of an agent that sees pictures, each kept once", "dqn"
+        "frame_replay",
+        "aibig.data.replay.frame_replay:FrameReplay",
+        "of an agent that sees pictures, each kept once",
+        "dqn",
     ),
     Entry(
         "stored_transitions",
-        "aibig.data.stored_transitions:StoredTransitions",
+        "aibig.data.replay.stored_transitions:StoredTransitions",
         "transitions from a file, to learn from without acting",
         "dqn",
     ),

@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aibig.data.augmentation import Augmentation
-from aibig.data.columns import Columns, Table
+from aibig.config.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 from aibig.data.fingerprint import fingerprint
+from aibig.data.images.augmentation import Augmentation
 from aibig.data.labelled import Batches, Inputs, LabelledData, check_finite, check_targets, shape_settings
 from aibig.data.order import EpochOrder
 from aibig.data.splits import Split, split_rows
+from aibig.data.tables.columns import Columns, Table
 from aibig.errors import UserError
-from aibig.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 ROWS_AT_ONCE = 4096  # of an evaluation
 NUMBERS_AT_ONCE = 1_000_000

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aibig.config.registry import Entry
+from aibig.config.settings import PositiveInt
 from aibig.data.arrays import Arrays
-from aibig.data.columns import frame_place
-from aibig.data.table import find_targets, from_frame
+from aibig.data.tables.columns import frame_place
+from aibig.data.tables.table import find_targets, from_frame
 from aibig.errors import UserError
-from aibig.registry import Entry
-from aibig.settings import PositiveInt
 
 ARRAYS = "aibig.data.arrays:ArrayData"
-TEXT = "aibig.data.text:TextData"
+TEXT = "aibig.data.text.text_data:TextData"
 
 
 def entry_of(value: Any, words: str) -> Entry:

@@ -23,13 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aibig.config.settings import Fraction, NonNegativeInt, PositiveInt
 from aibig.data.fingerprint import fingerprint
 from aibig.data.labelled import Batches, Inputs, LabelledData, check_targets, shape_settings
 from aibig.data.order import EpochOrder
 from aibig.data.splits import split_rows
 from aibig.errors import UserError
 from aibig.seeds import derive_seed
-from aibig.settings import Fraction, NonNegativeInt, PositiveInt
 
 WORKERS_MAX = 8  # of "auto"
 TASKS_PER_WORKER = 2  # of a batch, so that no worker waits long for another

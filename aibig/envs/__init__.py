@@ -8,8 +8,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from aibig.config.registry import Entry
 from aibig.errors import UserError
-from aibig.registry import Entry
 
 POOL, ATARI_POOL = "aibig.envs.pool:EnvPool", "aibig.envs.atari:AtariPool"
 ATARI = "ALE/"  # what the ids of its games begin with

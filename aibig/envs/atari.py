@@ -12,13 +12,13 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from aibig.config.settings import Fraction, PositiveInt
 from aibig.envs.copies import Vector
 from aibig.envs.episodes import MAX_ENVIRONMENTS, Policy
 from aibig.envs.pool import EnvPool
 from aibig.envs.vectors import SeededVector, VectorEnv
 from aibig.envs.wrappers import Env
 from aibig.errors import UserError
-from aibig.settings import Fraction, PositiveInt
 
 Rendered = Literal["rgb_array", "human"]
 

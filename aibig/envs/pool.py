@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aibig.config.settings import PositiveInt
 from aibig.envs.copies import Array, Copies, Vector
 from aibig.envs.episodes import Policy, run_episodes
 from aibig.envs.vectors import SeededVector, SnapshotVector
 from aibig.envs.wrappers import Env, check_conduct, make_env
 from aibig.errors import UserError
 from aibig.seeds import derive_seed
-from aibig.settings import PositiveInt
 
 Vectorization = Literal["auto", "vector_entry_point", "sync", "async"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from aibig.inference.text import TextGenerator
+from aibig.inference.text_generator import TextGenerator
 
 
 class Chat:

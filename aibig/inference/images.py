@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aibig.data.images import image_folder, pictures_in
-from aibig.data.picture import SUFFIXES, read_picture
+from aibig.data.images.decoding import SUFFIXES, read_picture
+from aibig.data.images.image_folder import image_folder, pictures_in
 from aibig.data.samples import default_workers
 from aibig.errors import UserError
-from aibig.inference.named import named_rows
+from aibig.inference.named_rows import named_rows
 from aibig.inference.rows import RowsPredictor
 
 PICTURES_AT_ONCE = 64

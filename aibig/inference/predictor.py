@@ -6,24 +6,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aibig.config.settings import load
 from aibig.errors import UserError
-from aibig.inference.model_folder import load_model, model_folder, read_facts
-from aibig.inference.named import named_rows
-from aibig.inference.published import published_facts, published_folder
-from aibig.outcomes import Returns
-from aibig.settings import load
+from aibig.inference.named_rows import named_rows
+from aibig.metrics.outcomes import Returns
+from aibig.pretrained.model_folder import load_model, model_folder, read_facts
+from aibig.pretrained.published import published_facts, published_folder
 
 if TYPE_CHECKING:
-    from aibig.inference.player import Film, Player
-    from aibig.inference.text import TextGenerator
+    from aibig.inference.agent import Film, Player
+    from aibig.inference.text_generator import TextGenerator
 
 PREDICTORS = {  # what a task calls it -> its class, and the command that it is for
     "rows": ("aibig.inference.rows:RowsPredictor", "predict"),
     "images": ("aibig.inference.images:ImagesPredictor", "predict"),
-    "texts": ("aibig.inference.texts:TextsPredictor", "predict"),
-    "text": ("aibig.inference.text:TextGenerator", "generate"),
-    "blanks": ("aibig.inference.filling:BlankFiller", "predict"),
-    "player": ("aibig.inference.player:Player", "play"),
+    "texts": ("aibig.inference.text_classifier:TextsPredictor", "predict"),
+    "text": ("aibig.inference.text_generator:TextGenerator", "generate"),
+    "blanks": ("aibig.inference.fill_mask:BlankFiller", "predict"),
+    "player": ("aibig.inference.agent:Player", "play"),
 }
 
 
@@ -101,7 +101,7 @@ def load_writer(path: str | Path, weights: str | None = None) -> TextGenerator:
     """The language model at `path` with its tokenizer; weights: as of `generate`. Raises UserError for other models."""
     generator: TextGenerator = load_predictor(path, "text")
     if weights is not None:
-        from aibig.layers.quantized import shrink
+        from aibig.generation.quantized import shrink
 
         shrink(generator.model, weights)
     return generator

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from aibig.data.columns import Column, Columns, Where, frame_place
+from aibig.data.tables.columns import Column, Columns, Where, frame_place
 from aibig.errors import UserError
-from aibig.inference.model_folder import inference_device
-from aibig.inference.modes import evaluating
-from aibig.inference.named import named_rows
-from aibig.outcomes import Classes, Outcome, Values
+from aibig.inference.named_rows import named_rows
+from aibig.layers.modes import evaluating
+from aibig.metrics.outcomes import Classes, Outcome, Values
+from aibig.pretrained.model_folder import inference_device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +112,7 @@ class RowsPredictor:
         Targets are class numbers (rows,), or values (rows, outputs), of the columns named as in training ("target"
         where those had no name). Raises UserError where one is missing, or holds a class that training had not.
         """
-        from aibig.data.table import class_numbers, target_values
+        from aibig.data.tables.table import class_numbers, target_values
 
         outputs = 1 if self.class_names else self._target_shift.numel()
         names = self.target_names or (["target"] if outputs == 1 else [f"target_{one}" for one in range(outputs)])
@@ -134,7 +134,7 @@ class RowsPredictor:
 
     def _chunks(self, path: Path, targets: Sequence[str] = ()) -> Iterator[tuple[Columns, pd.DataFrame, Where]]:
         """The rows of a CSV file, part by part, with the columns as this file names them, and where each row stands."""
-        from aibig.data.table import line_of, read_chunks, read_layout
+        from aibig.data.tables.table import line_of, read_chunks, read_layout
 
         layout = read_layout(path)
         has_header, names, columns = self._names(path, layout.header, targets)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aibig.layers.memory import Memory
+from aibig.layers.attention.kv_cache import Memory
 
 
 class CausalConv(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aibig.layers.packed import PackedLinear
+from aibig.layers.packed_linear import PackedLinear
 
 
 def hidden_layers(widths: Sequence[int], dropout: float = 0.0, members: int = 1) -> nn.Sequential:

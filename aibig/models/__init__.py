@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from aibig.config.registry import Entry
 from aibig.errors import UserError
 from aibig.models.torchvision_table import rows
-from aibig.registry import Entry
 
 # arXiv 1710.02298, table 1: the parts of its network
 RAINBOW = {"dueling": True, "noisy": True, "distribution": "categorical"}

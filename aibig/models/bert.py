@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from aibig.config.settings import Fraction, PositiveFloat, PositiveInt
 from aibig.errors import UserError
-from aibig.layers.attention import SelfAttention
+from aibig.layers.attention.self_attention import SelfAttention
 from aibig.layers.feed_forward import ACTIVATIONS, FeedForward
 from aibig.layers.norm import make_norm
 from aibig.layers.pooling import is_real, pool
@@ -20,7 +21,6 @@ from aibig.layers.published import Names, activation_of, translated
 from aibig.layers.sizes import sized
 from aibig.layers.token_losses import TokenScores, token_scores
 from aibig.models.transformer import Block
-from aibig.settings import Fraction, PositiveFloat, PositiveInt
 
 
 class Bert(nn.Module):

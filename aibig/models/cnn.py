@@ -10,8 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from aibig.config.settings import PositiveInt
 from aibig.errors import UserError
-from aibig.settings import PositiveInt
 
 
 class Cnn(nn.Module):

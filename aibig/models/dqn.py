@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from aibig.config.settings import PositiveFloat, PositiveInt
 from aibig.errors import UserError
 from aibig.layers.full_precision import in_full_precision
-from aibig.layers.running_norm import RunningNorm
-from aibig.layers.value_head import ValueHead, asked, head_settings, layers
-from aibig.settings import PositiveFloat, PositiveInt
+from aibig.layers.q.running_norm import RunningNorm
+from aibig.layers.q.value_head import ValueHead, asked, head_settings, layers
 
 
 class Dqn(nn.Module):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from aibig.config.settings import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from aibig.models.transformer import Transformer
-from aibig.settings import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class Gpt(Transformer):

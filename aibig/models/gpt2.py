@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from aibig.config.settings import Fraction, PositiveFloat, PositiveInt
 from aibig.errors import UserError
 from aibig.layers.published import Names, activation_of, translated
 from aibig.layers.sizes import sized
 from aibig.models.transformer import Transformer
-from aibig.settings import Fraction, PositiveFloat, PositiveInt
 
 
 class Gpt2(Transformer):

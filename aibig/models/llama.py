@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from aibig.config.settings import Fraction, PositiveFloat, PositiveInt
 from aibig.errors import UserError
 from aibig.layers.published import Names, translated
 from aibig.layers.sizes import sized
 from aibig.models.transformer import Transformer
-from aibig.settings import Fraction, PositiveFloat, PositiveInt
 
-LONGER = {  # "llama3" is the published name of this scaling, see aibig.layers.rotary
+LONGER = {  # "llama3" is the published name of this scaling, see aibig.layers.attention.rotary
     "rope_type": "llama3",
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,

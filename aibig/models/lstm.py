@@ -10,13 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from aibig.config.settings import Fraction, PositiveInt
 from aibig.errors import UserError
+from aibig.generation.language_model import LanguageModel
 from aibig.layers.dropout import EmbeddingDropout, LockedDropout
-from aibig.layers.language_model import LanguageModel
 from aibig.layers.lstm import LSTM, Memory
 from aibig.layers.pooling import pool
 from aibig.layers.token_losses import TokenScores, token_scores
-from aibig.settings import Fraction, PositiveInt
 
 TIED_RANGE = 0.1  # AWD-LSTM, section 5 (arXiv 1708.02182)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from aibig.config.settings import Fraction, PositiveInt
 from aibig.layers.feed_forward import hidden_layers, linear
-from aibig.settings import Fraction, PositiveInt
 
 
 class Net(nn.Module):

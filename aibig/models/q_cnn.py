@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from aibig.config.settings import PositiveFloat, PositiveInt
 from aibig.errors import UserError
-from aibig.layers.picture_conv import PictureConv2d
-from aibig.layers.value_head import ValueHead, asked, head_settings
-from aibig.settings import PositiveFloat, PositiveInt
+from aibig.layers.q.image_conv import PictureConv2d
+from aibig.layers.q.value_head import ValueHead, asked, head_settings
 
 SIDES = {"nature": 36, "impala": 8}  # pixels that the convolutions take at least
 

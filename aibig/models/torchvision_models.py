@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aibig.config.settings import Fraction, PositiveInt
 from aibig.errors import UserError, nearest
-from aibig.layers.weights import SUFFIXES, read_weights
+from aibig.layers.weight_files import SUFFIXES, read_weights
 from aibig.models.torchvision_table import architecture, rows
-from aibig.settings import Fraction, PositiveInt
 from aibig.vision import import_torchvision
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads that only training from scratch used

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from aibig.registry import Entry
+from aibig.config.registry import Entry
 
 BUILDERS = "aibig.models.torchvision_models"
 

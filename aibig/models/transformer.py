@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from aibig.config.settings import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from aibig.errors import UserError
-from aibig.layers.attention import SelfAttention, up_to
+from aibig.generation.language_model import LanguageModel
+from aibig.layers.attention.kv_cache import Memory
+from aibig.layers.attention.rotary import rotary_angles
+from aibig.layers.attention.self_attention import SelfAttention, up_to
 from aibig.layers.causal_conv import CausalConv
 from aibig.layers.feed_forward import FeedForward
-from aibig.layers.language_model import LanguageModel
-from aibig.layers.memory import Memory
 from aibig.layers.norm import make_norm
 from aibig.layers.pooling import is_real, pool
-from aibig.layers.rotary import rotary_angles
 from aibig.layers.token_losses import TokenScores, capped, token_scores
-from aibig.settings import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class Transformer(LanguageModel):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aibig.errors import UserError
-from aibig.metrics import calibration_bins, ranked_classes, ranking_scores
+from aibig.metrics.functions import calibration_bins, ranked_classes, ranking_scores
 
 POINTS_AT_MOST = 500  # of a curve
 DOTS_AT_MOST = 2_000  # of a scatter plot

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aibig.errors import UserError
-from aibig.training.checkpoint import write_text
+from aibig.training.checkpoints.checkpoint import write_text
 
 LONG = 40  # characters of a cell from which on its column is broken into lines
 

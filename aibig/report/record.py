@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aibig.config import read_yaml
+from aibig.config.registry import tasks
+from aibig.config.settings import load
+from aibig.config.yaml_file import read_yaml
 from aibig.errors import UserError
-from aibig.metrics import LOWER_IS_BETTER
-from aibig.registry import tasks
-from aibig.settings import load
-from aibig.training.logbook import FILE, read_lines
-from aibig.training.run_folder import CONFIG, read_result
+from aibig.metrics.functions import LOWER_IS_BETTER
+from aibig.training.checkpoints.run_folder import CONFIG, read_result
+from aibig.training.logs.logbook import FILE, read_lines
 
 
 @dataclass

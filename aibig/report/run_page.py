@@ -14,8 +14,8 @@ import yaml
 
 from aibig.errors import UserError
 from aibig.inference.predictor import load_predictor
-from aibig.metrics import MEANINGS
-from aibig.outcomes import Classes, Outcome, Returns, Tokens, Values
+from aibig.metrics.functions import MEANINGS
+from aibig.metrics.outcomes import Classes, Outcome, Returns, Tokens, Values
 from aibig.report import figures, page
 from aibig.report.figures import Line
 from aibig.report.record import Record

@@ -1,6 +1,6 @@
 """The table of contents of the tasks, the ways of learning. Adding one is its file and a line here. No torch."""
 
-from aibig.registry import Entry
+from aibig.config.registry import Entry
 
 TASKS = [
     Entry("classification", "aibig.tasks.supervised:Classification", "which class", "nets", sections=("data",)),
@@ -28,14 +28,14 @@ TASKS = [
     ),
     Entry(
         "q_learning",
-        "aibig.tasks.q_learning:QLearning",
+        "aibig.tasks.q_learning.q_learning:QLearning",
         "acting for the highest return: (double) DQN",
         "dqn",
         sections=("env", "data"),
     ),
     Entry(
         "rainbow",
-        "aibig.tasks.q_learning:QLearning",
+        "aibig.tasks.q_learning.q_learning:QLearning",
         "acting for the highest return, with Rainbow's settings; for the models 'rainbow' and 'rainbow_cnn'",
         "dqn",
         sections=("env", "data"),

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from aibig.errors import UserError
 
 if TYPE_CHECKING:
-    from aibig.config import Config
-    from aibig.outcomes import Outcome
+    from aibig.config.run_config import Config
+    from aibig.metrics.outcomes import Outcome
 
 
 @dataclass

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aibig.config import Config
-from aibig.data.tokenizer import Tokenizer
+from aibig.config.run_config import Config
+from aibig.data.text.tokenizer import Tokenizer
 from aibig.errors import UserError
-from aibig.inference.model_folder import FACTS, model_folder, read_facts
+from aibig.pretrained.model_folder import FACTS, model_folder, read_facts
 
 
 def check_tokenizer(config: Config, tokenizer: Tokenizer) -> None:

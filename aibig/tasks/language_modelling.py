@@ -10,16 +10,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from aibig import metrics
-from aibig.config import Config
-from aibig.data.text import TextData
+from aibig.config.run_config import Config
+from aibig.config.settings import Fraction, NonNegativeFloat, NonNegativeInt
+from aibig.data.text.text_data import TextData
 from aibig.errors import UserError
-from aibig.inference.modes import evaluating
-from aibig.inference.reading import read_through, scored
-from aibig.layers.language_model import LanguageModel
+from aibig.generation.language_model import LanguageModel
+from aibig.layers.modes import evaluating
 from aibig.layers.token_losses import TokenScores
-from aibig.outcomes import Tokens
-from aibig.settings import Fraction, NonNegativeFloat, NonNegativeInt
+from aibig.metrics import functions as metrics
+from aibig.metrics.outcomes import Tokens
+from aibig.metrics.text_scores import read_through, scored
 from aibig.tasks.base import Batch, Context, Loss, Task
 from aibig.tasks.first_weights import check_tokenizer
 from aibig.tasks.word_vectors import embedding_settings, first_vectors, give_word_vectors

@@ -10,14 +10,15 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from aibig import metrics
-from aibig.config import Config
-from aibig.data.text import TextData
+from aibig.config.run_config import Config
+from aibig.data.text.mask_tokens import hide, mask_token
+from aibig.data.text.text_data import TextData
 from aibig.errors import UserError
-from aibig.inference.filling import hide, mask_token, read_with_blanks
-from aibig.inference.modes import evaluating
-from aibig.layers.language_model import LanguageModel
-from aibig.outcomes import Tokens
+from aibig.generation.language_model import LanguageModel
+from aibig.layers.modes import evaluating
+from aibig.metrics import functions as metrics
+from aibig.metrics.outcomes import Tokens
+from aibig.metrics.text_scores import read_with_blanks
 from aibig.tasks.base import Batch, Context, Loss, Task
 
 

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aibig import metrics
-from aibig.config import Config
+from aibig.config.registry import SECTIONS
+from aibig.config.run_config import Config
+from aibig.config.settings import Fraction
 from aibig.data.arrays import fit_scaling
 from aibig.data.fingerprint import check_fingerprint
 from aibig.data.labelled import LabelledData
 from aibig.errors import UserError
-from aibig.inference.modes import evaluating
-from aibig.outcomes import Classes, Values
-from aibig.registry import SECTIONS
-from aibig.settings import Fraction
+from aibig.layers.modes import evaluating
+from aibig.metrics import functions as metrics
+from aibig.metrics.outcomes import Classes, Values
 from aibig.tasks.base import Batch, Context, Loss, Task
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import nn
 
-from aibig.config import Config
+from aibig.config.run_config import Config
+from aibig.config.settings import Fraction
 from aibig.data.labelled import LabelledData
-from aibig.data.text_labels import LabelledTexts
+from aibig.data.text.text_labels import LabelledTexts
 from aibig.errors import UserError
-from aibig.settings import Fraction
 from aibig.tasks.base import Context
 from aibig.tasks.first_weights import check_tokenizer
 from aibig.tasks.supervised import Classification, check_inputs

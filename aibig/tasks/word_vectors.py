@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aibig.config import Config
-from aibig.data.tokenizer import Tokenizer
-from aibig.data.word_vectors import vector_width, word_vectors, words_of
+from aibig.config.run_config import Config
+from aibig.data.text.tokenizer import Tokenizer
+from aibig.data.text.word_vectors import vector_width, word_vectors, words_of
 from aibig.errors import UserError
 from aibig.seeds import derive_seed
 

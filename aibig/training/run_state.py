@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from aibig.errors import UserError
-from aibig.layers.shards import full
+from aibig.layers.dtensor import full
 from aibig.tasks.base import Context, Task
-from aibig.training import checkpoint
-from aibig.training.average import WeightAverage
-from aibig.training.distributed import World, distribute, load_whole_state, whole_state
-from aibig.training.generators import generators_state, load_generators_state
-from aibig.training.keeping import Keeping
+from aibig.training.checkpoints import checkpoint
+from aibig.training.checkpoints.manager import Keeping
+from aibig.training.devices.distributed import World, distribute, load_whole_state, whole_state
+from aibig.training.devices.generators import generators_state, load_generators_state
 from aibig.training.limits import Progress
-from aibig.training.logbook import Logbook
-from aibig.training.optimizer import OptimizerMaker
+from aibig.training.logs.logbook import Logbook
+from aibig.training.optimizers.builders import OptimizerMaker
+from aibig.training.optimizers.ema import WeightAverage
 
 
 class RunState:

@@ -11,20 +11,22 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from aibig.config.settings import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, checked
 from aibig.errors import Diverged, UserError
-from aibig.outcomes import Outcome
+from aibig.metrics.outcomes import Outcome
 from aibig.seeds import derive_seed
-from aibig.settings import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, checked
 from aibig.tasks.base import Batch, Context, Task
-from aibig.training import checkpoint, optimizer, schedule
 from aibig.training.callbacks import Callback
-from aibig.training.cpu import prepare_cpu
-from aibig.training.device import choose_device, move, peak_memory
-from aibig.training.distributed import World, synchronise_gradients, whole_state
-from aibig.training.generators import seed_generators
-from aibig.training.gradients import GradientStep, norm_of
+from aibig.training.checkpoints import checkpoint
+from aibig.training.devices.cpu import prepare_cpu
+from aibig.training.devices.device import choose_device, move, peak_memory
+from aibig.training.devices.distributed import World, synchronise_gradients, whole_state
+from aibig.training.devices.generators import seed_generators
+from aibig.training.devices.precision import autocast, choose_precision, choose_threads
 from aibig.training.limits import Limits, Progress, Stopwatch
-from aibig.training.precision import autocast, choose_precision, choose_threads
+from aibig.training.optimizers import builders as optimizer
+from aibig.training.optimizers import schedules as schedule
+from aibig.training.optimizers.gradient_step import GradientStep, norm_of
 from aibig.training.run_state import RunState
 from aibig.training.selection import Selection
 from aibig.training.signals import StopWish
@@ -64,7 +66,8 @@ class Trainer:
     every 1,000 updates if only its minutes are limited; beside that it is saved at each best evaluation and every
     `save_minutes`. keep_last: checkpoints kept beside the best. tensorboard: write its files into the run's folder.
     callbacks: are told what happens (`aibig.training.callbacks`).
-    device: "auto" is CUDA, then MPS, then the CPU. precision, threads: "auto" as `aibig.training.precision` says.
+    device: "auto" is CUDA, then MPS, then the CPU. precision, threads: "auto" as
+    `aibig.training.devices.precision` says.
     accumulate: micro-batches of an update. clip_norm: the gradient's largest norm. ema_decay: evaluate and leave a
     moving average of the weights. parallel: what several ranks do with the model. deterministic: on CUDA too, only
     algorithms that repeat exactly.
@@ -403,7 +406,7 @@ class Trainer:
         self.task, self.run_folder = task, None if place is None else Path(place)
         self.check(task)
         if self.tensorboard and self.run_folder is not None and self.world.is_main:
-            from aibig.training.tensorboard import TensorBoard
+            from aibig.training.logs.tensorboard import TensorBoard
 
             self.callbacks = [*(one for one in self.callbacks if not isinstance(one, TensorBoard)), TensorBoard()]
         self.progress = Progress()

@@ -21,11 +21,12 @@ from torch import nn
 from aibig.data.arrays import ArrayData
 from aibig.data.bundled import digits
 from aibig.errors import UserError
-from aibig.layers.shards import full
+from aibig.layers.dtensor import full
 from aibig.models.net import Net
 from aibig.tasks.supervised import Classification
-from aibig.training import checkpoint, optimizer
-from aibig.training.distributed import World
+from aibig.training.checkpoints import checkpoint
+from aibig.training.devices.distributed import World
+from aibig.training.optimizers import builders as optimizer
 from aibig.training.trainer import Trainer
 
 UPDATES = 5  # of Masked and Classification

@@ -13,12 +13,13 @@ from contract_tasks import Packed
 from torch import Tensor, nn
 
 import aibig
-from aibig import metrics, registry
+from aibig.config import registry
 from aibig.data.arrays import ArrayData, Arrays
 from aibig.inference.predictor import load_predictor
+from aibig.metrics import functions as metrics
 from aibig.tasks.base import Batch, Context
 from aibig.tasks.supervised import Classification, Regression, Supervised
-from aibig.training import optimizer
+from aibig.training.optimizers import builders as optimizer
 from aibig.training.trainer import Trainer
 
 MEMBERS = 4

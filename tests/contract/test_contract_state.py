@@ -13,7 +13,9 @@ from contract_tasks import Crash, Following, Prioritised, Remembering, crashing,
 from torch import nn
 
 from aibig.tasks.base import Batch, Context, Loss, Task
-from aibig.training import checkpoint, optimizer, schedule
+from aibig.training.checkpoints import checkpoint
+from aibig.training.optimizers import builders as optimizer
+from aibig.training.optimizers import schedules as schedule
 from aibig.training.trainer import Trainer
 
 STEPS = 11

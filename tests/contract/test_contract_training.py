@@ -10,10 +10,11 @@ import torch
 from contract_tasks import Crash, Line, Poisoned, crashing, differences
 
 import aibig
-from aibig.training import checkpoint, optimizer
-from aibig.training.distributed import World
-from aibig.training.gradients import GradientStep
-from aibig.training.logbook import read_lines
+from aibig.training.checkpoints import checkpoint
+from aibig.training.devices.distributed import World
+from aibig.training.logs.logbook import read_lines
+from aibig.training.optimizers import builders as optimizer
+from aibig.training.optimizers.gradient_step import GradientStep
 from aibig.training.trainer import Trainer
 
 

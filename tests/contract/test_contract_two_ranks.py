@@ -19,8 +19,8 @@ from test_contract_state import assert_followed
 from test_contract_weights import assert_same_weights, big_batch
 
 import aibig
-from aibig.training import checkpoint
-from aibig.training.logbook import read_lines
+from aibig.training.checkpoints import checkpoint
+from aibig.training.logs.logbook import read_lines
 
 SECONDS = (
     300  # all scenarios need about 20 on an idle machine; a rank that waits in vain for another would wait half an hour

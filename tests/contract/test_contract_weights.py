@@ -11,8 +11,8 @@ import torch
 from contract_tasks import Masked
 from torch import Tensor
 
-from aibig.training import optimizer
-from aibig.training.logbook import read_lines
+from aibig.training.logs.logbook import read_lines
+from aibig.training.optimizers import builders as optimizer
 from aibig.training.trainer import Trainer
 
 UPDATES = 5

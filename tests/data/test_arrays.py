@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from aibig.config.registry import datasets
+from aibig.config.settings import load
 from aibig.data.arrays import ArrayData, Arrays
 from aibig.data.bundled import diabetes, digits
 from aibig.data.order import EpochOrder
 from aibig.errors import UserError
-from aibig.registry import datasets
-from aibig.settings import load
 
 
 def test_parts_share_no_row_and_leave_none_out() -> None:

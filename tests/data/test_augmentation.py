@@ -10,8 +10,8 @@ import torch
 from torchvision.transforms.v2 import functional as reference
 
 from aibig.data.arrays import ArrayData, Arrays
-from aibig.data.augmentation import Augmentation, rotated, shifted
 from aibig.data.bundled import digits
+from aibig.data.images.augmentation import Augmentation, rotated, shifted
 from aibig.errors import UserError
 
 

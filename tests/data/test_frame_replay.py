@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from aibig.data.frame_replay import FrameReplay
-from aibig.data.replay import Replay
-from aibig.data.transitions import Layout, Steps
+from aibig.data.replay.base import Layout, Steps
+from aibig.data.replay.frame_replay import FrameReplay
+from aibig.data.replay.replay import Replay
 from aibig.errors import UserError
 
 DISCOUNT = 0.9

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from aibig.data import picture
-from aibig.data.images import ImageData, image_folder
-from aibig.data.picture import random_box, read_picture
+from aibig.config.registry import datasets
+from aibig.data.images import decoding as picture
+from aibig.data.images.decoding import random_box, read_picture
+from aibig.data.images.image_folder import ImageData, image_folder
 from aibig.errors import UserError
-from aibig.registry import datasets
 
 
 def photograph(width: int, height: int, seed: int = 0) -> Image.Image:

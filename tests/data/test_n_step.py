@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aibig.data.n_step import NStep
-from aibig.data.replay import Replay
-from aibig.data.transitions import Layout, Steps
+from aibig.data.replay.base import Layout, Steps
+from aibig.data.replay.n_step import NStep
+from aibig.data.replay.replay import Replay
 
 DISCOUNT = 0.9
 

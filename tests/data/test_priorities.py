@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from aibig.data.priorities import Priorities, importance_weights
-from aibig.data.replay import Replay
-from aibig.data.transitions import Layout, Steps
+from aibig.data.replay.base import Layout, Steps
+from aibig.data.replay.priorities import Priorities, importance_weights
+from aibig.data.replay.replay import Replay
 
 
 @pytest.mark.parametrize("capacity", [1, 7, 64, 100, 5_000])

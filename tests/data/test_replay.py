@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from aibig.data.replay import Replay as Ring
-from aibig.data.transitions import Layout, Steps
+from aibig.data.replay.base import Layout, Steps
+from aibig.data.replay.replay import Replay as Ring
 
 
 class Replay(Ring):

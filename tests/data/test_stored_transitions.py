@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import aibig
-from aibig.data.replay import Replay
-from aibig.data.stored_transitions import StoredTransitions
-from aibig.data.transitions import Layout, Steps
+from aibig.data.replay.base import Layout, Steps
+from aibig.data.replay.replay import Replay
+from aibig.data.replay.stored_transitions import StoredTransitions
 from aibig.errors import UserError
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from aibig.data.arrays import ArrayData
-from aibig.data.columns import Columns
-from aibig.data.table import from_frame, read_csv
+from aibig.data.tables.columns import Columns
+from aibig.data.tables.table import from_frame, read_csv
 from aibig.errors import UserError
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from aibig.config.registry import datasets
 from aibig.data.bundled import python_docs
-from aibig.data.text import ShuffledWindows, StreamWindows, TextData, cut, read_text
-from aibig.data.tokenizer import make_tokenizer, tokenizer_from_dict
+from aibig.data.text.text_data import ShuffledWindows, StreamWindows, TextData, cut, read_text
+from aibig.data.text.tokenizer import make_tokenizer, tokenizer_from_dict
 from aibig.errors import UserError
-from aibig.registry import datasets
 
 SAMPLE = "Größe: 12 €, naïve 日本語 🙂\n\ttabs  and   spaces\n" * 3
 

@@ -9,9 +9,15 @@ import pytest
 import torch
 
 import aibig
-from aibig.data.text_labels import LabelledTexts, SimilarLengths, TextTable, read_table, read_text_labels
+from aibig.config.registry import datasets
+from aibig.data.text.text_labels import (
+    LabelledTexts,
+    SimilarLengths,
+    TextTable,
+    read_table,
+    read_text_labels,
+)
 from aibig.errors import UserError
-from aibig.registry import datasets
 
 
 def write(folder: Path, name: str, content: str | bytes) -> str:

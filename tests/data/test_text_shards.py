@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import aibig
-from aibig.data import shards
-from aibig.data.text import TextData, read_text
-from aibig.data.tokenizer import make_tokenizer
+from aibig.data.text import token_files as shards
+from aibig.data.text.text_data import TextData, read_text
+from aibig.data.text.tokenizer import make_tokenizer
 from aibig.errors import UserError
 
 SMALL: dict[str, Any] = {"batch_size": 2, "context": 8}
@@ -110,7 +110,7 @@ def test_a_changed_text_is_noticed_and_a_touched_one_is_not(source: Path, made: 
 def test_an_unchanged_text_is_not_read_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shards.tokenize(read_text(path=str(source)), "characters")
     for name in ("pieces", "digest"):
-        monkeypatch.setattr(f"aibig.data.documents.TextFiles.{name}", lambda self: pytest.fail("was read"))
+        monkeypatch.setattr(f"aibig.data.text.documents.TextFiles.{name}", lambda self: pytest.fail("was read"))
     shards.tokenize(read_text(path=str(source)), "characters")
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aibig.data.documents import PIECE, GivenTexts, TextFiles
-from aibig.data.text import TextData, read_text
+from aibig.data.text.documents import PIECE, GivenTexts, TextFiles
+from aibig.data.text.text_data import TextData, read_text
 from aibig.errors import UserError
 
 TEXTS = ["The first,\nof two lines.", "zweiter: größer 🙂", "third"]

@@ -12,12 +12,12 @@ from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 import aibig
-from aibig.data import documents
-from aibig.data import tokenizer as tokenizer_module
-from aibig.data.text import TextData
-from aibig.data.tokenizer import LibraryTokenizer, load_tokenizer, make_tokenizer
+from aibig.config.registry import datasets
+from aibig.data.text import documents
+from aibig.data.text import tokenizer as tokenizer_module
+from aibig.data.text.text_data import TextData
+from aibig.data.text.tokenizer import LibraryTokenizer, load_tokenizer, make_tokenizer
 from aibig.errors import UserError
-from aibig.registry import datasets
 
 SAMPLE = "Größe: 12 €, naïve 日本語 🙂\n\ttabs  and   spaces\n" * 3
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from aibig.data import vision_datasets
+from aibig.config.registry import datasets
 from aibig.data.arrays import ArrayData
-from aibig.data.vision_datasets import read_arrays
-from aibig.data.vision_table import IN_FILES, IN_MEMORY
+from aibig.data.images import torchvision_datasets as vision_datasets
+from aibig.data.images.torchvision_datasets import read_arrays
+from aibig.data.images.torchvision_table import IN_FILES, IN_MEMORY
 from aibig.errors import UserError
-from aibig.registry import datasets
 
 OF_OTHER_THINGS = {  # detection, segmentation, captions, pairs, attributes, flow, stereo, video, or the user's own
     *("CarlaStereo", "CelebA", "Cityscapes", "CocoCaptions", "CocoDetection", "CREStereo", "DatasetFolder"),

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import aibig
-from aibig.data.tokenizer import make_tokenizer, tokenizer_from_dict
-from aibig.data.word_vectors import WordVectors, vector_width, word_vectors, words_of
+from aibig.data.text.tokenizer import make_tokenizer, tokenizer_from_dict
+from aibig.data.text.word_vectors import WordVectors, vector_width, word_vectors, words_of
 from aibig.errors import UserError
 
 GLOVE = "the 0.5 -1e-2 3\ncat 1 2 3\n. . . 7 8 9\nthe 9 9 9\nnaïve .5 5. 1E1\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aibig.config.registry import environments
 from aibig.errors import UserError
-from aibig.registry import environments
 
 pytest.importorskip("ale_py", reason="needs aibig[atari]")
 

@@ -10,12 +10,12 @@ import gymnasium
 import numpy as np
 import pytest
 
+from aibig.config.registry import environments
 from aibig.envs.copies import Copies
 from aibig.envs.episodes import run_episodes
 from aibig.envs.pool import EnvPool
 from aibig.envs.vectors import SnapshotVector
 from aibig.errors import UserError
-from aibig.registry import environments
 
 
 class Counting(gymnasium.Env[Any, Any]):

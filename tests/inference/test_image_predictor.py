@@ -55,8 +55,8 @@ def test_predictions_of_a_folder_are_those_of_evaluation(home: Path, monkeypatch
     assert (probabilities.argmax(1) == targets).mean() > 0.8
     monkeypatch.chdir(home)
     shutil.copytree(home / "model", home / "run" / "model", dirs_exist_ok=True)
-    from aibig.config import load_config
-    from aibig.train import build
+    from aibig.config.run_config import load_config
+    from aibig.runs.train import build
 
     _, task = build(load_config(home / "run" / "config.yaml"))
     task.model.load_state_dict(aibig.load_model(home / "model").state_dict())
@@ -100,7 +100,7 @@ def test_a_model_of_images_in_memory_takes_pictures_and_rows(real_data: Path, tm
     config = {**PICTURES, "data": {"name": "mnist", "root": str(real_data)}, "optimizer": {"name": "adam"}}
     run = aibig.train(config, {"trainer.max_steps": 300}, out=tmp_path / "run")
     predictor = load_predictor(run.path)
-    from aibig.data.vision_datasets import mnist
+    from aibig.data.images.torchvision_datasets import mnist
 
     arrays = mnist(root=str(real_data))
     some = arrays.features[-200:]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from aibig.inference.policy import evaluation_policy
+from aibig.metrics.greedy_policy import evaluation_policy
 
 
 class Second(nn.Module):

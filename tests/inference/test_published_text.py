@@ -13,9 +13,9 @@ from tokenizers import Tokenizer as Library
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 import aibig
-from aibig.data.text_labels import read_sentences
-from aibig.data.tokenizer import load_tokenizer, make_tokenizer
-from aibig.registry import datasets
+from aibig.config.registry import datasets
+from aibig.data.text.text_labels import read_sentences
+from aibig.data.text.tokenizer import load_tokenizer, make_tokenizer
 
 
 def word_pieces(file: Path) -> Path:

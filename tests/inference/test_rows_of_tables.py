@@ -14,7 +14,7 @@ import pytest
 import aibig
 from aibig.cli import main
 from aibig.data.arrays import ArrayData
-from aibig.data.table import from_frame
+from aibig.data.tables.table import from_frame
 
 SETTINGS = {"target": "kind", "missing": "impute", "categories": ["row"]}
 

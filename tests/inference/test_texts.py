@@ -14,7 +14,7 @@ from families import REVIEWS, TEXTS
 
 import aibig
 from aibig import cli
-from aibig.data.text_labels import read_table
+from aibig.data.text.text_labels import read_table
 from aibig.errors import UserError
 from aibig.inference.predictor import load_predictor
 

@@ -11,11 +11,11 @@ import pytest
 
 import aibig
 from aibig import cli
-from aibig.data.tokenizer import ByteTokenizer, CharacterTokenizer
+from aibig.data.text.tokenizer import ByteTokenizer, CharacterTokenizer
 from aibig.errors import UserError
 from aibig.inference.chat import Chat
 from aibig.inference.predictor import load_predictor
-from aibig.inference.writing import Writing
+from aibig.inference.streaming import Writing
 
 TEXT = "User: hi\n\nAssistant: the quick brown fox jumps over the lazy dog.\n\n" * 40
 PROMPTS = ["the quick", "User: hi\n\nAss", "o"]

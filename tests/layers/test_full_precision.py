@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from aibig.layers.full_precision import last_in_full_precision
-from aibig.layers.noisy import NoisyLinear, noisy, resample_noise
+from aibig.layers.q.noisy import NoisyLinear, noisy, resample_noise
 from aibig.models.dqn import Dqn
 
 

@@ -9,8 +9,8 @@ import torch
 
 import aibig
 from aibig.errors import UserError
-from aibig.layers.language_model import LanguageModel
-from aibig.layers.quantized import shrink
+from aibig.generation.language_model import LanguageModel
+from aibig.generation.quantized import shrink
 
 PARTS: dict[str, dict[str, Any]] = {
     "rotary": {},

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from aibig.layers.picture_conv import PictureConv2d
+from aibig.layers.q.image_conv import PictureConv2d
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from aibig.errors import UserError
-from aibig.layers.sampling import Sampling, draws_of, pick
-from aibig.layers.speculation import accept
+from aibig.generation.sampling import Sampling, draws_of, pick
+from aibig.generation.speculative import accept
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0, -2.0]])
 

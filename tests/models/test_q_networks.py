@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 import aibig
 from aibig.errors import UserError
-from aibig.layers.noisy import NoisyLinear, noisy, resample_noise, turn_noise
-from aibig.layers.running_norm import RunningNorm, observe
-from aibig.layers.value_distributions import action_values
+from aibig.layers.q.noisy import NoisyLinear, noisy, resample_noise, turn_noise
+from aibig.layers.q.running_norm import RunningNorm, observe
+from aibig.layers.q.value_distributions import action_values
 
 KINDS: dict[str | None, dict[str, Any]] = {
     None: {},
@@ -68,7 +68,7 @@ def test_values_are_means_of_distributions() -> None:
 
 
 def test_rows_are_presets() -> None:
-    from aibig.registry import models, tasks
+    from aibig.config.registry import models, tasks
 
     model = aibig.create_model("rainbow", in_features=4, actions=2)
     assert model.registered["settings"]["dueling"] is model.registered["settings"]["noisy"] is True

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import aibig
-from aibig.training import optimizer
+from aibig.training.optimizers import builders as optimizer
 
 
 def layers(model: nn.Module) -> list[str]:
@@ -156,9 +156,9 @@ def test_transformer_sees_no_future_and_knows_positions() -> None:
 
 
 def test_attention_is_softmax_of_scaled_products_of_normalised_vectors() -> None:
-    from aibig.layers.attention import SelfAttention
+    from aibig.layers.attention.rotary import rotary_angles, rotate
+    from aibig.layers.attention.self_attention import SelfAttention
     from aibig.layers.norm import RMSNorm
-    from aibig.layers.rotary import rotary_angles, rotate
 
     torch.manual_seed(0)
     attention = SelfAttention(8, 2, query_key_norm=RMSNorm(4)).double()
@@ -178,7 +178,7 @@ def test_attention_is_softmax_of_scaled_products_of_normalised_vectors() -> None
 
 
 def test_rotation_depends_on_distance_alone() -> None:
-    from aibig.layers.rotary import rotary_angles, rotate
+    from aibig.layers.attention.rotary import rotary_angles, rotate
 
     query, key = torch.randn(2, 1, 1, 1, 8).double()
     angles = rotary_angles(torch.arange(20), 8).double()

@@ -14,10 +14,10 @@ from test_resume import assert_same_run
 from torch import nn
 
 import aibig
+from aibig.config.registry import models
 from aibig.layers.meta import ParametersOnMeta
 from aibig.models.torchvision_models import first_convolution
 from aibig.models.torchvision_table import ARCHITECTURES, Architecture, rows
-from aibig.registry import models
 from aibig.vision import import_torchvision
 
 SMALL = {  # name -> pixels a side

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import aibig
 from aibig.errors import UserError
-from aibig.layers.attention import attend
+from aibig.layers.attention.self_attention import attend
 from aibig.layers.causal_conv import Mix, mix
 from aibig.layers.feed_forward import ReluSquared
 

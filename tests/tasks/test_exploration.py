@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aibig.errors import UserError
-from aibig.tasks.exploration import LONGEST, Exploration
+from aibig.tasks.q_learning.exploration import LONGEST, Exploration
 
 
 def make(environments: int = 1, **settings: Any) -> Exploration:

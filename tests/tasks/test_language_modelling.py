@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 import aibig
-from aibig.data.text import TextData
+from aibig.data.text.text_data import TextData
 from aibig.errors import UserError
 from aibig.tasks.base import Context
 from aibig.tasks.language_modelling import LanguageModelling

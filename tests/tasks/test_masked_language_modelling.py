@@ -10,11 +10,11 @@ import torch
 from torch.nn import functional as F
 
 import aibig
-from aibig.config import load_config
+from aibig.config.run_config import load_config
+from aibig.data.text.mask_tokens import hide
 from aibig.errors import UserError
-from aibig.inference.filling import hide
 from aibig.inference.predictor import load_predictor
-from aibig.train import build
+from aibig.runs.train import build
 
 TEXT = "abcdefg" * 450  # windows of 16 begin with each of the letters
 CONFIG: dict[str, Any] = {

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import aibig
-from aibig.data.replay import Replay
-from aibig.data.transitions import Layout, Transitions
+from aibig.config.registry import environments
+from aibig.data.replay.base import Layout, Transitions
+from aibig.data.replay.replay import Replay
 from aibig.errors import UserError
-from aibig.registry import environments
 from aibig.tasks.base import Batch, Context
-from aibig.tasks.q_learning import JOINED, Drawn, QLearning
-from aibig.tasks.td_losses import categorical_loss
+from aibig.tasks.q_learning.q_learning import JOINED, Drawn, QLearning
+from aibig.tasks.q_learning.td_losses import categorical_loss
 
 
 def make_task(model: dict[str, Any] | None = None, **settings: Any) -> QLearning:

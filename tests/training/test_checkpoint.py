@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from aibig.training import checkpoint
-from aibig.training.distributed import World
+from aibig.training.checkpoints import checkpoint
+from aibig.training.devices.distributed import World
 
 STATE = {"shared": {"weights": torch.arange(1000.0), "step": 3}, "rank-0": {"plain": [1, "two", None]}}
 

@@ -15,7 +15,7 @@ from test_resume import assert_same_run, lines, train_in_two_parts
 
 import aibig
 from aibig.tasks.supervised import Classification
-from aibig.training import checkpoint
+from aibig.training.checkpoints import checkpoint
 from aibig.training.limits import Limits, Progress
 
 PATIENT = {
@@ -81,9 +81,9 @@ def test_the_limit_that_ended_a_run_is_named(tmp_path: Path, capsys: pytest.Capt
     assert limits.reached(Progress(step=9), 5.0) == "max_minutes"
     assert limits.reached(Progress(step=9, counts={"samples": 100}), 1.0) == "max_samples"
     assert aibig.train(NETS, out=tmp_path / "run").result["stopped_by"] == "max_steps"  # type: ignore[index]
-    from aibig.train import main
+    from families import train_command
 
-    assert main(["--config", "nets/digits", "trainer.max_epochs=1"]) == 0
+    assert train_command(["--config", "nets/digits", "trainer.max_epochs=1"]) == 0
     assert "ended by max_epochs; run: runs/digits-0001\n" in capsys.readouterr().out
 
 

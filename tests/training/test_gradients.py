@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aibig.training.distributed import World
-from aibig.training.gradients import GradientStep
-from aibig.training.optimizer import adamw
+from aibig.training.devices.distributed import World
+from aibig.training.optimizers.builders import adamw
+from aibig.training.optimizers.gradient_step import GradientStep
 
 
 @pytest.mark.parametrize("with_scaler", [False, True])

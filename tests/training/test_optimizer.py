@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import aibig
-from aibig.training import muon
-from aibig.training.optimizer import adamw, sgd
-from aibig.training.optimizer import muon as make_muon
+from aibig.training.optimizers import muon
+from aibig.training.optimizers.builders import adamw, sgd
+from aibig.training.optimizers.builders import muon as make_muon
 
 SHAPES = [(3, 12, 12), (2, 8, 40), (1, 2, 3)]
 MODELS: dict[str, tuple[dict[str, Any], set[str]]] = {  # settings, and which of the weights are not Muon's

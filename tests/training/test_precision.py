@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import aibig
-from aibig.training import precision
+from aibig.training.devices import precision
 
 CPU = torch.device("cpu")
 

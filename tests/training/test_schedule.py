@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aibig.training.schedule import constant, cosine, linear, warmup_stable_decay
+from aibig.training.optimizers.schedules import constant, cosine, linear, warmup_stable_decay
 
 
 def test_constant() -> None:

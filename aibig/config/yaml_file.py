@@ -1,0 +1,85 @@
+"""YAML as a config is written in: numbers as people write them, and the line of every key. Knows no section."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aibig.errors import UserError
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """A YAML file's values, and where each dotted key of them stands. Raises UserError."""
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}:{line}: not YAML: {error.problem or error.context}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    if node is None:
+        raise UserError(f"{path}: is empty; it needs at least the sections 'model' and 'task'")
+    places: dict[str, str] = {}
+    values = _construct(node, path, "", places)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}:1: must be a mapping of sections, such as 'model:' and 'task:'")
+    return values, places
+
+
+class Loader(yaml.SafeLoader):
+    """Safe YAML with the numbers of YAML 1.2: 1e-3 is one, 1:30 is a text (in 1.1 it is 90), 010 is ten (not 8)."""
+
+
+class Dumper(yaml.SafeDumper):
+    """Puts quotes around a text that `Loader` would take for a number."""
+
+
+INT, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+EXPONENT = re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$")
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag not in (INT, FLOAT)]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(INT, re.compile(r"^([-+]?\d[\d_]*|0x[0-9a-fA-F]+)$"), list("-+0123456789"))
+Loader.add_implicit_resolver(FLOAT, EXPONENT, list("-+0123456789."))
+Loader.add_implicit_resolver(
+    FLOAT,
+    re.compile(r"^([-+]?(\d[\d_]*\.\d*|\.\d+)|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
+    list("-+0123456789."),
+)
+Loader.add_constructor(INT, lambda loader, node: int(node.value, 16 if "x" in node.value else 10))
+Dumper.add_implicit_resolver(FLOAT, EXPONENT, list("-+0123456789."))
+
+
+def _construct(node: yaml.Node, path: Path, key: str, places: dict[str, str]) -> Any:
+    places[key] = f"{path}:{node.start_mark.line + 1}"
+    if not isinstance(node, yaml.MappingNode):
+        loader = Loader("")
+        try:
+            return loader.construct_object(node, deep=True)
+        except (yaml.constructor.ConstructorError, ValueError, RecursionError) as error:
+            reason = getattr(error, "problem", None) or error
+            raise UserError(f"{places[key]}: {key}: {reason}; a config holds plain values only") from None
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        name = str(key_node.value)
+        dotted = f"{key}.{name}" if key else name
+        if name in values:
+            raise UserError(f"{path}:{key_node.start_mark.line + 1}: {dotted}: is set twice (before: {places[dotted]})")
+        values[name] = _construct(value_node, path, dotted, places)
+        places[dotted] = f"{path}:{key_node.start_mark.line + 1}"
+    return values
+
+
+def parse_value(text: str) -> Any:
+    """A single value as it would be read in a file. Raises ValueError or yaml.YAMLError."""
+    return yaml.load(text, Loader=Loader)
+
+
+def to_yaml(values: Any) -> str:
+    """Plain values as YAML that `read_yaml` reads back equal."""
+    text: str = yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    return text

@@ -1,0 +1,1 @@
+"""Images: files, decoding, augmentation, torchvision's datasets. Knows no model."""

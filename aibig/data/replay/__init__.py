@@ -1,0 +1,1 @@
+"""What an agent learns from: transitions, kept and sampled. Knows no environment and no model."""

@@ -1,0 +1,1 @@
+"""Tables: files and DataFrames as columns, and columns as features and targets. Knows no model."""

@@ -1,0 +1,1 @@
+"""Models that were trained before: folders, published formats, fine-tuning. Knows no task and no trainer."""

@@ -1,0 +1,116 @@
+"""A finished model as a folder that stands alone: weights.safetensors and model.json. Knows no task and no trainer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from aibig.config import registry
+from aibig.errors import UserError
+from aibig.pretrained.published import load_published, published_folder
+
+FORMAT = 1
+FACTS, WEIGHTS = "model.json", "weights.safetensors"
+
+
+def save_model(
+    model: nn.Module,
+    folder: str | Path,
+    facts: dict[str, Any] | None = None,
+    weights: dict[str, Tensor] | None = None,
+) -> Path:
+    """Write `model`, made by `create_model`, with `facts` that prediction needs; replaces what `folder` held.
+
+    weights: the model's state, where its own is not whole, being sharded over ranks.
+
+    The new folder is complete before it takes the old one's place. Raises UserError if the model's class is not
+    registered, OSError if the disk is full.
+    """
+    folder = Path(folder)
+    registered = getattr(model, "registered", None)
+    if registered is None:
+        raise UserError(
+            f"a {type(model).__name__} that create_model did not make can't be saved by name; "
+            "register its class with aibig.register_model and make it with aibig.create_model"
+        )
+    temporary, replaced = (folder.with_name(f".{folder.name}.{one}") for one in ("tmp", "old"))
+    for leftover in (temporary, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    state = model.state_dict() if weights is None else weights
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    save_file(plain, temporary / WEIGHTS, metadata={"format": "pt"})
+    described: dict[str, Any] = {"format": FORMAT, **registered, **(facts or {})}
+    (temporary / FACTS).write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
+    (temporary / WEIGHTS).chmod((temporary / FACTS).stat().st_mode)  # safetensors lets nobody else read it
+    if folder.exists():
+        folder.rename(replaced)
+    temporary.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+    return folder
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """The model of a run's folder or of its `model` folder, in evaluation mode, on the CPU. Runs no stored code.
+
+    Or one published in transformers' format, a folder with config.json and weights, in fp32.
+
+    Raises UserError if the folder holds no model that this version can read.
+    """
+    published = published_folder(path)
+    if published is not None:
+        return load_published(published)
+    folder = model_folder(path)
+    facts = read_facts(folder)
+    try:
+        model = registry.create_model(facts["name"], **facts["settings"])
+    except UserError as error:
+        raise UserError(
+            f"{folder}: {error}; if {facts['name']!r} is registered by code of yours, import that first, or declare it "
+            "as an entry point of the group 'aibig'"
+        ) from None
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise UserError(f"{folder / WEIGHTS}: can't be loaded into {facts['name']!r}: {error}") from None
+    assert isinstance(model, nn.Module)
+    return model.eval()
+
+
+def model_folder(path: str | Path) -> Path:
+    """The folder with the model: `path` itself, or the `model` folder of the run at `path`."""
+    for folder in (Path(path), Path(path) / "model"):
+        if (folder / FACTS).is_file():
+            return folder
+    if (Path(path) / "checkpoints").is_dir():
+        raise UserError(
+            f"{path}: the run has not ended, so it has no model yet; go on with --resume --out {path} "
+            "(with a lower limit, trainer.max_steps=1 say, that ends it with the best model so far)"
+        )
+    raise UserError(f"{path}: holds no model; give a run's folder, such as runs/digits-0001")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The contents of model.json: format, name and settings of the model, and what prediction needs."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if facts["format"] != FORMAT:
+            raise UserError(
+                f"{folder / FACTS}: has format {facts['format']}, but this version of aibig reads {FORMAT}; "
+                "install the version that wrote it"
+            )
+        return facts
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / FACTS}: is damaged ({error}); make the model again, or copy it again") from None
+
+
+def inference_device() -> torch.device:
+    """Where predictions are made: CUDA if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

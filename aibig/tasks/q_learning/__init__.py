@@ -1,0 +1,1 @@
+"""Q-learning: the task, its losses, exploration. Knows no model by name."""
