@@ -120,11 +120,11 @@ def run_training(chosen: argparse.Namespace) -> int:
         say_seed = (lambda line: None) if chosen.json else say
         settings: dict[str, Any] = {"seeds": seeds, "out": chosen.out, "resume": chosen.resume, "report": say_seed}
         return report_seeds(train_seeds(source, overrides, **settings), chosen.json)
-    told = [] if chosen.json else [Told()]
+    told = [] if chosen.json else [ProgressLines()]
     return report(train_run(source, overrides, out=chosen.out, resume=chosen.resume, callbacks=told), chosen.json)
 
 
-class Told(Callback):
+class ProgressLines(Callback):
     """Says on standard error where a run is and, if nobody watches its bar, what its evaluations give."""
 
     def on_begin(self, trainer: Trainer) -> None:

@@ -157,7 +157,7 @@ def our_update(precision: str) -> float:
 
     prepare_cpu()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    model, follower = (create_model("nature_cnn", actions=6) for _ in range(2))
+    model, target_network = (create_model("nature_cnn", actions=6) for _ in range(2))
     optimizer, replay, generator = adam(lr=1e-4)(model), filled_replay(2_000), torch.Generator()
 
     def one() -> None:
@@ -166,7 +166,7 @@ def our_update(precision: str) -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             values = model(drawn.observation).float().gather(1, drawn.action[:, None]).squeeze(1)
             with torch.no_grad():
-                following = follower(drawn.next_observation).float().amax(1)
+                following = target_network(drawn.next_observation).float().amax(1)
             loss = huber_loss(values, drawn.reward + drawn.discount * following)[0].mean()
         loss.backward()
         optimizer.step()
@@ -180,14 +180,14 @@ def filled_replay(capacity: int) -> Any:
     import numpy as np
     import torch
 
-    from aibig.data.replay.base import Layout, Steps
+    from aibig.data.replay.base import EnvStep, ReplaySpec
     from aibig.data.replay.frame_replay import FrameReplay
 
-    replay = FrameReplay(Layout((4, 84, 84), 6, 8, torch.uint8, 4), capacity=capacity)
+    replay = FrameReplay(ReplaySpec((4, 84, 84), 6, 8, torch.uint8, 4), capacity=capacity)
     frames = np.random.default_rng(0).integers(256, size=(8, 4, 84, 84)).astype(np.uint8)
     zeros, no = np.zeros(8, np.float32), np.zeros(8, bool)
     for _ in range(capacity // 8):
-        replay.add(Steps(frames, np.zeros(8, np.int64), zeros, frames, no, no, ~no))
+        replay.add(EnvStep(frames, np.zeros(8, np.int64), zeros, frames, no, no, ~no))
     return replay
 
 
@@ -314,7 +314,7 @@ def plain_update() -> float:
         convolutions = [nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3, 1)]
         return nn.Sequential(*convolutions, nn.ReLU(), nn.Flatten(), nn.Linear(3136, 512), nn.ReLU(), nn.Linear(512, 6))
 
-    model, follower = network(), network()
+    model, target_network = network(), network()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     pictures = torch.randint(256, (2, 2_000, 4, 84, 84), dtype=torch.uint8)
 
@@ -322,7 +322,7 @@ def plain_update() -> float:
         index = torch.randint(2_000, (32,))
         seen, after = pictures[0, index].float() / 255.0, pictures[1, index].float() / 255.0
         with torch.no_grad():
-            target = 0.99 * follower(after).amax(1)
+            target = 0.99 * target_network(after).amax(1)
         loss = nn.functional.smooth_l1_loss(model(seen)[:, 0], target)
         optimizer.zero_grad()
         loss.backward()

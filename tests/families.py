@@ -60,7 +60,7 @@ DQN: dict[str, Any] = {
         "name": "q_learning",
         "learning_starts": 100,
         "env_steps_per_update": 2,
-        "follower_every": 7,
+        "target_update_interval": 7,
         "n_step": 3,
         "epsilon_env_steps": 200,
         "exploration_exponent": 2.0,

@@ -240,7 +240,7 @@ def test_everything_that_a_config_can_name_is_listed_and_explained(capsys: pytes
     listed = json.loads(run(capsys, "describe", "--json")[1])
     assert "net" in listed["models"] and "q_learning" in listed["tasks"] and "dqn/cartpole" in listed["configs"]
     assert "\ntasks: classification, " in run(capsys, "describe")[1]
-    assert "munchausen: the share of the follower's log-policy" in run(capsys, "describe", "q_learning")[1]
+    assert "munchausen: the share of the target_network's log-policy" in run(capsys, "describe", "q_learning")[1]
     out = run(capsys, "describe", "CartPole-v1")[1]
     assert "sutton_barto_reward" in out and 'vectorization: "vector_entry_point", the environment' in out
 

@@ -27,10 +27,10 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "prioritised": {"task.priority_exponent": 0.5, "task.importance_env_steps": 20_000},
     "munchausen": {
         **{"task.munchausen": 0.9, "task.n_step": 1},
-        **{"task.follower_every": 100, "trainer.max_env_steps": 40_000},
+        **{"task.target_update_interval": 100, "trainer.max_env_steps": 40_000},
     },
-    "soft follower": {"task.follower_every": 1, "task.follower_fraction": 0.01},
-    "no follower": {"task.follower_every": None, "model.layer_norm": True},
+    "soft target_network": {"task.target_update_interval": 1, "task.tau": 0.01},
+    "no target_network": {"task.target_update_interval": None, "model.layer_norm": True},
     "exponential epsilon": {"task.epsilon_schedule": "exponential"},
     "lasting random actions": {"task.exploration_exponent": 2.0},
     "rainbow": {"model.name": "rainbow", "model.value_min": 0.0, "model.value_max": 100.0, "task.name": "rainbow"},

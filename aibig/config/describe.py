@@ -37,7 +37,7 @@ def describe(name: str) -> dict[str, Described]:
         owners = [SECTIONS["env"]]
     for registry in owners:
         entry = registry.entry(name)
-        parts = [entry.signature or entry.target, *([entry.into] if entry.into else [])]
+        parts = [entry.signature or entry.target, *([entry.wrapper] if entry.wrapper else [])]
         found[f"{registry.kind} {name!r}"] = _described(registry.settings(name), *parts)
     if not found:
         known = [*OWN_SETTINGS, *(one for some in names.values() for one in some)]

@@ -33,7 +33,7 @@ class Entry:
     depth_order: tuple[str, ...] = ()  # models: paths of the blocks from input to output
     model_type: str = ""  # models: what the config.json of published ones calls theirs
     first_weights: tuple[str, ...] = ()  # models: settings that say where their first weights come from
-    into: str = ""  # datasets, environments: "module:attribute" of what batches or vectorises the target
+    wrapper: str = ""  # datasets, environments: "module:attribute" of what batches or vectorises the target
     sections: tuple[str, ...] = ()  # tasks: the config sections that it reads beside its own and the model's
     signature: str | Callable[..., Any] = ""  # where the settings are declared, when not at the target
     defaults: Mapping[str, Any] = field(default_factory=dict)  # that differ from those declared: a named preset
@@ -41,7 +41,7 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class PythonObject:
     """An object that stands in a config in place of a name; what is written of it describes it."""
 
     value: Any
@@ -67,9 +67,9 @@ def _described(value: Any) -> str:
 class Registry:
     """One kind of named thing.
 
-    `table` is "package:ATTRIBUTE", a list of entries in a package that imports no torch. A function `find` beside
+    `table` is "package:ATTRIBUTE", a list of entries in a package that imports no torch. A function `find_entry` beside
     it, name -> Entry or None, opens the registry to names that are kept elsewhere (gymnasium's, torchvision's),
-    which `other_names` then lists. A function `adopt`, (object, words) -> Entry, lets objects stand in place of a name.
+    which `other_names` then lists. A function `entry_for_object`, (object, words) -> Entry, lets objects stand in place of a name.
     """
 
     def __init__(self, kind: str, table: str, *, positional: bool = False, remembers: bool = False) -> None:
@@ -91,15 +91,15 @@ class Registry:
             raise UserError(f"unknown family {family!r}{nearest(family, families)} (there are: {', '.join(families)})")
         return [name for name in chosen if fnmatch.fnmatchcase(name, pattern)]
 
-    def entry(self, name: str | Given) -> Entry:
+    def entry(self, name: str | PythonObject) -> Entry:
         """The row of `name`, or of an object in its place. Raises UserError with the nearest names if there is none."""
         entries = self.entries()
-        if isinstance(name, Given):
-            return self._adopted(name)
+        if isinstance(name, PythonObject):
+            return self._object_entry(name)
         if name in entries:
             return entries[name]
         package = importlib.import_module(self._package)
-        elsewhere = getattr(package, "find", lambda name: None)(name)
+        elsewhere = getattr(package, "find_entry", lambda name: None)(name)
         if elsewhere is not None:
             found: Entry = elsewhere
             return found
@@ -126,11 +126,11 @@ class Registry:
         others: Iterable[str] = getattr(importlib.import_module(self._package), "other_names", list)()
         return others
 
-    def _adopted(self, given: Given) -> Entry:
-        adopt = getattr(importlib.import_module(self._package), "adopt", None)
-        if adopt is None:
+    def _object_entry(self, given: PythonObject) -> Entry:
+        entry_for_object = getattr(importlib.import_module(self._package), "entry_for_object", None)
+        if entry_for_object is None:
             raise UserError(f"needs a name, not {given}; there are: {', '.join(self.entries())}")
-        row: Entry = adopt(given.value, str(given))
+        row: Entry = entry_for_object(given.value, str(given))
         return row
 
     def entries(self) -> dict[str, Entry]:
@@ -142,18 +142,18 @@ class Registry:
                 self._add(row)
         return self._entries
 
-    def settings(self, name: str | Given) -> dict[str, Setting]:
+    def settings(self, name: str | PythonObject) -> dict[str, Setting]:
         """The settings of `name`, from its constructor's signature and that of what it goes into."""
         entry = self.entry(name)
         own = read_settings(entry.signature or entry.target, positional=self.positional or bool(entry.signature))
-        declared = own | (read_settings(entry.into) if entry.into else {})
+        declared = own | (read_settings(entry.wrapper) if entry.wrapper else {})
         return declared | {key: replace(declared[key], default=value) for key, value in entry.defaults.items()}
 
-    def defaults(self, name: str | Given) -> dict[str, Any]:
+    def defaults(self, name: str | PythonObject) -> dict[str, Any]:
         """The settings of `name` that have a default."""
         return {key: one.default for key, one in self.settings(name).items() if one.default is not REQUIRED}
 
-    def check(self, name: str | Given, values: Mapping[str, Any]) -> dict[str, Any]:
+    def check(self, name: str | PythonObject, values: Mapping[str, Any]) -> dict[str, Any]:
         """`values` converted to what the signature declares. Raises UserError naming all that do not fit."""
         declared = self.settings(name)
         checked, errors = {}, []
@@ -168,23 +168,23 @@ class Registry:
             raise UserError("\n".join(errors))
         return checked
 
-    def create(self, name: str | Given, /, *arguments: Any, **settings: Any) -> Any:
+    def create(self, name: str | PythonObject, /, *arguments: Any, **settings: Any) -> Any:
         """Make what `name` stands for. `arguments` are what its kind is handed, `settings` are checked.
 
-        An entry with `into` is made into that: the source is handed over as a callable without arguments.
+        An entry with a `wrapper` is wrapped by that: the source is handed over as a callable without arguments.
         """
         entry = self.entry(name)
         checked = {**entry.defaults, **self.check(name, settings)}
-        if entry.into:
-            wrapper = read_settings(entry.into)
+        if entry.wrapper:
+            wrapper = read_settings(entry.wrapper)
             source = partial(load(entry.target), **{k: v for k, v in checked.items() if k not in wrapper})
-            made = load(entry.into)(source, *arguments, **{k: v for k, v in checked.items() if k in wrapper})
+            made = load(entry.wrapper)(source, *arguments, **{k: v for k, v in checked.items() if k in wrapper})
         else:
             made = load(entry.target)(*arguments, **checked)
         if self.remembers and isinstance(name, str):  # where its first weights came from is not what it is
             settings = {k: v for k, v in (self.defaults(name) | checked).items() if k not in entry.first_weights}
             made.registered = {"name": name, "settings": settings}
-        elif self.remembers and entry.into:  # an object's own defaults may be anything
+        elif self.remembers and entry.wrapper:  # an object's own defaults may be anything
             known = {k: v for k, v in self.defaults(name).items() if k in wrapper}
             made.registered = {"name": str(name), "settings": known | checked}
         return made
@@ -283,15 +283,15 @@ def register_model(name: str, *, family: str, **facts: Any) -> Callable[[Made], 
     return models.register(name, family=family, **facts)
 
 
-def register_dataset(name: str, *, into: str = "arrays", **facts: Any) -> Callable[[Made], Made]:
-    """Decorator: makes a function that returns aibig.data.arrays.Arrays (into="arrays") or text ("text") a dataset."""
+def register_dataset(name: str, *, wrapper: str = "arrays", **facts: Any) -> Callable[[Made], Made]:
+    """Decorator: makes a function that returns aibig.data.arrays.Arrays (wrapper="arrays") or text ("text") a dataset."""
     holders = {"arrays": "aibig.data.arrays:ArrayData", "text": "aibig.data.text.text_data:TextData"}
-    return datasets.register(name, into=holders.get(into, into), **facts)
+    return datasets.register(name, wrapper=holders.get(wrapper, wrapper), **facts)
 
 
 def register_environment(name: str, **facts: Any) -> Callable[[Made], Made]:
     """Decorator: makes a gymnasium.Env class, or a function that returns one, an environment."""
-    return environments.register(name, into="aibig.envs.pool:EnvPool", **facts)
+    return environments.register(name, wrapper="aibig.envs.pool:EnvPool", **facts)
 
 
 def register_task(name: str, *, sections: tuple[str, ...] = ("data",), **facts: Any) -> Callable[[Made], Made]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from aibig.config.registry import SECTIONS, Given, Registry, check_setting
+from aibig.config.registry import SECTIONS, PythonObject, Registry, check_setting
 from aibig.config.settings import (
     REQUIRED,
     NonNegativeInt,
@@ -53,16 +53,16 @@ class Config:
 
     values: dict[str, Any]
     name: str = "run"
-    places: dict[str, str] = field(default_factory=dict)  # "optimizer.lr" -> "configs/x.yaml:7"
+    locations: dict[str, str] = field(default_factory=dict)  # "optimizer.lr" -> "configs/x.yaml:7"
     weights_follow: bool = False  # a checkpoint's or a finished model's: files of first weights are not asked for
 
     def section(self, name: str) -> dict[str, Any]:
         """The settings of a section, without its name."""
         return {key: value for key, value in self.values.get(name, {}).items() if key != "name"}
 
-    def named(self, name: str) -> str | Given:
+    def named(self, name: str) -> str | PythonObject:
         """What a section names, or the object in place of a name."""
-        chosen: str | Given = self.values[name]["name"]
+        chosen: str | PythonObject = self.values[name]["name"]
         return chosen
 
     def create(self, section: str, /, *arguments: Any, **given: Any) -> Any:
@@ -75,9 +75,9 @@ class Config:
         if section == "model":
             given = self._published_settings() | given
         for key, value in given.items():
-            if key in settings and settings[key] != value and f"{section}.{key}" in self.places:
+            if key in settings and settings[key] != value and f"{section}.{key}" in self.locations:
                 raise UserError(
-                    f"{self.places[f'{section}.{key}']}: {section}.{key}: is {settings[key]!r}, but the data "
+                    f"{self.locations[f'{section}.{key}']}: {section}.{key}: is {settings[key]!r}, but the data "
                     f"make it {value!r}; leave it out"
                 )
         self.values[section].update(given)
@@ -98,7 +98,7 @@ class Config:
             return {}
         with self.blaming("finetune"):
             decided: dict[str, Any] = load(PUBLISHED_SETTINGS)(self.named("model"), weights)
-        return {key: value for key, value in decided.items() if f"model.{key}" not in self.places}
+        return {key: value for key, value in decided.items() if f"model.{key}" not in self.locations}
 
     @contextmanager
     def blaming(self, section: str) -> Iterator[None]:
@@ -106,11 +106,11 @@ class Config:
         try:
             yield
         except UserError as error:
-            place = self.places.get(section, self.places.get("", self.name))
-            placed = tuple(f"{one}: " for one in {*self.places.values(), place})  # by what is built within this
-            own = [key for key in self.places if key.startswith(f"{section}.")]
-            elsewhere = [key for key in own if self.places[key] in (OVERRIDES, COMMAND_LINE)]
-            ending = f" ({', '.join(elsewhere)}: from the {self.places[elsewhere[0]]})" if elsewhere else ""
+            place = self.locations.get(section, self.locations.get("", self.name))
+            placed = tuple(f"{one}: " for one in {*self.locations.values(), place})  # by what is built within this
+            own = [key for key in self.locations if key.startswith(f"{section}.")]
+            elsewhere = [key for key in own if self.locations[key] in (OVERRIDES, COMMAND_LINE)]
+            ending = f" ({', '.join(elsewhere)}: from the {self.locations[elsewhere[0]]})" if elsewhere else ""
             lines = []
             for line in error.args[0].split("\n"):
                 if not line.startswith(placed):
@@ -139,13 +139,13 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
     if isinstance(source, Mapping):
         values = {key: _from_python(inside) for key, inside in source.items()}
         name = _name_of(values)
-        places = {f"{section}.{key}": "config" for section, inside in values.items() for key in _keys(inside)}
-        places |= dict.fromkeys(["", *values], "config")
+        locations = {f"{section}.{key}": "config" for section, inside in values.items() for key in _keys(inside)}
+        locations |= dict.fromkeys(["", *values], "config")
     else:
         path = find_config(source)
-        values, places = read_yaml(path)
+        values, locations = read_yaml(path)
         name = path.stem
-    config = Config(values, name, places)
+    config = Config(values, name, locations)
     for key, value in (overrides or {}).items():
         _override(config, key, value, place=COMMAND_LINE if isinstance(overrides, CommandLine) else OVERRIDES)
     _check(config)
@@ -162,7 +162,7 @@ def _from_python(section: Any) -> Any:
 
 def _name_or_object(value: Any) -> Any:
     is_text = isinstance(value, str) and ("\n" in value or len(value) > LONGEST_NAME)
-    return Given(value) if is_text or not isinstance(value, str | int | float | None) else value
+    return PythonObject(value) if is_text or not isinstance(value, str | int | float | None) else value
 
 
 def find_config(source: str | Path) -> Path:
@@ -209,7 +209,7 @@ def _override(config: Config, key: str, value: Any, place: str) -> None:
         if not isinstance(inside, dict):
             raise UserError(f"{place}: {key}: {section!r} has no settings inside")
     inside[last] = _name_or_object(value) if last == "name" else value
-    config.places[key] = place
+    config.locations[key] = place
 
 
 def _check(config: Config) -> None:
@@ -260,7 +260,7 @@ def _check_named(config: Config, section: str, blame: Any) -> None:
     if "name" not in values and section in DEFAULT_NAMES:
         config.values[section] = values = {"name": DEFAULT_NAMES[section], **values}
     name = values.get("name")
-    if not isinstance(name, str | Given):
+    if not isinstance(name, str | PythonObject):
         return blame(section, f"needs a name; there are: {', '.join(registry.names()) or 'none'}")
     try:
         declared = registry.settings(name)
@@ -295,9 +295,9 @@ def _check_settings(config: Config, section: str, owner: str, declared: Mapping[
 
 
 def _place(config: Config, key: str) -> str:
-    while key and key not in config.places:
+    while key and key not in config.locations:
         key = key.rpartition(".")[0]
-    return config.places.get(key, config.name)
+    return config.locations.get(key, config.name)
 
 
 def _in_order(config: Config, mistakes: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -321,7 +321,7 @@ def _keys(section: Any) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Given):
+    if isinstance(value, PythonObject):
         return str(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}

@@ -22,11 +22,11 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise UserError(f"{path}: cannot be read: {error}") from None
     if node is None:
         raise UserError(f"{path}: is empty; it needs at least the sections 'model' and 'task'")
-    places: dict[str, str] = {}
-    values = _construct(node, path, "", places)
+    locations: dict[str, str] = {}
+    values = _construct(node, path, "", locations)
     if not isinstance(values, dict):
         raise UserError(f"{path}:1: must be a mapping of sections, such as 'model:' and 'task:'")
-    return values, places
+    return values, locations
 
 
 class Loader(yaml.SafeLoader):
@@ -54,23 +54,25 @@ Loader.add_constructor(INT, lambda loader, node: int(node.value, 16 if "x" in no
 Dumper.add_implicit_resolver(FLOAT, EXPONENT, list("-+0123456789."))
 
 
-def _construct(node: yaml.Node, path: Path, key: str, places: dict[str, str]) -> Any:
-    places[key] = f"{path}:{node.start_mark.line + 1}"
+def _construct(node: yaml.Node, path: Path, key: str, locations: dict[str, str]) -> Any:
+    locations[key] = f"{path}:{node.start_mark.line + 1}"
     if not isinstance(node, yaml.MappingNode):
         loader = Loader("")
         try:
             return loader.construct_object(node, deep=True)
         except (yaml.constructor.ConstructorError, ValueError, RecursionError) as error:
             reason = getattr(error, "problem", None) or error
-            raise UserError(f"{places[key]}: {key}: {reason}; a config holds plain values only") from None
+            raise UserError(f"{locations[key]}: {key}: {reason}; a config holds plain values only") from None
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
         name = str(key_node.value)
         dotted = f"{key}.{name}" if key else name
         if name in values:
-            raise UserError(f"{path}:{key_node.start_mark.line + 1}: {dotted}: is set twice (before: {places[dotted]})")
-        values[name] = _construct(value_node, path, dotted, places)
-        places[dotted] = f"{path}:{key_node.start_mark.line + 1}"
+            raise UserError(
+                f"{path}:{key_node.start_mark.line + 1}: {dotted}: is set twice (before: {locations[dotted]})"
+            )
+        values[name] = _construct(value_node, path, dotted, locations)
+        locations[dotted] = f"{path}:{key_node.start_mark.line + 1}"
     return values
 
 

@@ -17,74 +17,78 @@ DATASETS = [
         "aibig.data.bundled:digits",
         "1,797 handwritten digits, 8x8 (scikit-learn)",
         "nets",
-        into=ARRAYS,
+        wrapper=ARRAYS,
     ),
     Entry(
         "breast_cancer",
         "aibig.data.bundled:breast_cancer",
         "569 tumours, 2 classes (scikit-learn)",
         "nets",
-        into=ARRAYS,
+        wrapper=ARRAYS,
     ),
     Entry(
         "wine",
         "aibig.data.bundled:wine",
         "178 wines, 3 classes (scikit-learn)",
         "nets",
-        into=ARRAYS,
+        wrapper=ARRAYS,
     ),
     Entry(
         "iris",
         "aibig.data.bundled:iris",
         "150 irises, 3 classes (scikit-learn)",
         "nets",
-        into=ARRAYS,
+        wrapper=ARRAYS,
     ),
     Entry(
         "diabetes",
         "aibig.data.bundled:diabetes",
         "442 patients, regression (scikit-learn)",
         "nets",
-        into=ARRAYS,
+        wrapper=ARRAYS,
     ),
     Entry(
         "mnist",
         "aibig.data.images.torchvision_datasets:mnist",
         "70,000 handwritten digits, 28x28, from files under a root (torchvision)",
         "nets",
-        into=ARRAYS,
+        wrapper=ARRAYS,
     ),
     Entry(
         "image_folder",
         "aibig.data.images.image_folder:image_folder",
         "pictures in a folder for each class",
         "nets",
-        into=IMAGES,
+        wrapper=IMAGES,
     ),
-    Entry("csv", "aibig.data.tables.table:read_csv", "a CSV file: a header, then a row a line", "nets", into=ARRAYS),
+    Entry("csv", "aibig.data.tables.table:read_csv", "a CSV file: a header, then a row a line", "nets", wrapper=ARRAYS),
     Entry(
-        "text", "aibig.data.text.text_data:read_text", "a UTF-8 text file, or a folder of them", "language", into=TEXT
+        "text",
+        "aibig.data.text.text_data:read_text",
+        "a UTF-8 text file, or a folder of them",
+        "language",
+        wrapper=TEXT,
     ),
     Entry(
         "python_docs",
         "aibig.data.bundled:python_docs",
         "CPython's help topics, English",
         "language",
-        into=TEXT,
+        wrapper=TEXT,
     ),
     Entry(
         "text_labels",
         "aibig.data.text.text_labels:read_text_labels",
         "sentences with labels, a line each, tab- or comma-separated",
         "language",
-        into="aibig.data.text.text_labels:LabelledTexts",
+        wrapper="aibig.data.text.text_labels:LabelledTexts",
     ),
     Entry(
         "sentences",
         "aibig.data.text.text_labels:read_sentences",
         "the sentences of such a table as a text, a document each, to learn its language from",
         "language",
-        into=TEXT,
+        wrapper=TEXT,
     ),
     Entry("replay", "aibig.data.replay.replay:Replay", "the latest transitions of an agent, drawn at random", "dqn"),
     Entry(
@@ -102,9 +106,9 @@ DATASETS = [
 ]
 
 
-def find(name: str) -> Entry | None:
+def find_entry(name: str) -> Entry | None:
     """The row of a torchvision dataset's own name ("CIFAR10")."""
-    return vision_table.find(name)
+    return vision_table.find_entry(name)
 
 
 def other_names() -> list[str]:
@@ -112,7 +116,7 @@ def other_names() -> list[str]:
     return vision_table.names()
 
 
-def adopt(value: Any, words: str) -> Entry:
+def entry_for_object(value: Any, words: str) -> Entry:
     """The row of an object in place of a name: a DataFrame, (X, y), Arrays, texts, or data made by hand.
 
     Raises UserError for others.

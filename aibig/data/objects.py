@@ -25,19 +25,19 @@ def entry_of(value: Any, words: str) -> Entry:
     """The row that `value` has in place of a name; `words` describe it. Raises UserError for what is no data."""
     bases = {(one.__module__.partition(".")[0], one.__name__) for one in type(value).__mro__}
     if ("pandas", "DataFrame") in bases:
-        return Entry(words, partial(from_frame, value), into=ARRAYS)
+        return Entry(words, partial(from_frame, value), wrapper=ARRAYS)
     if isinstance(value, Arrays):
-        return Entry(words, partial(_itself, value), into=ARRAYS)
+        return Entry(words, partial(_itself, value), wrapper=ARRAYS)
     if any(home == "aibig" for home, _ in bases):  # data that were made by hand: batches and splits are theirs
         return Entry(words, partial(_itself, value))
     if ("torch", "Dataset") in bases:
         from aibig.data.torch_dataset import dataset_samples
 
-        return Entry(words, partial(dataset_samples, value), into="aibig.data.samples:SampleData")
+        return Entry(words, partial(dataset_samples, value), wrapper="aibig.data.samples:SampleData")
     if isinstance(value, list | tuple) and len(value) == 2 and not isinstance(value[0], str):
-        return Entry(words, partial(from_pair, *value), into=ARRAYS)
+        return Entry(words, partial(from_pair, *value), wrapper=ARRAYS)
     if isinstance(value, Iterable) and not hasattr(value, "shape"):
-        return Entry(words, partial(_itself, value), into=TEXT)
+        return Entry(words, partial(_itself, value), wrapper=TEXT)
     raise UserError(
         f"{words} is no data; give a name, a DataFrame, a torch Dataset, a pair (features, targets), "
         "aibig.data.arrays.Arrays, or texts"

@@ -17,7 +17,7 @@ ATARI = "ALE/"  # what the ids of its games begin with
 ENVIRONMENTS: list[Entry] = []
 
 
-def find(name: str) -> Entry | None:
+def find_entry(name: str) -> Entry | None:
     """The row of a gymnasium id ("CartPole-v1"), with its class's own constructor as its settings.
 
     Raises UserError if a package that it needs is missing, and for a game of Atari's without what its id begins with.
@@ -38,7 +38,7 @@ def find(name: str) -> Entry | None:
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         raise UserError(f"environment {name!r} needs a package that is not installed: {error}") from None
     make = partial(gymnasium.make, name, disable_env_checker=True)
-    return Entry(name, make, family="dqn", into=POOL, signature=where)
+    return Entry(name, make, family="dqn", wrapper=POOL, signature=where)
 
 
 def _atari(name: str) -> Entry | None:
@@ -51,7 +51,7 @@ def _atari(name: str) -> Entry | None:
         raise UserError(f"environment {name!r} needs ale-py: pip install 'aibig[atari]' ({error})") from None
     if name not in gymnasium.registry:
         return None
-    return Entry(name, partial(str, name), family="dqn", into=ATARI_POOL, signature="aibig.envs:no_settings")
+    return Entry(name, partial(str, name), family="dqn", wrapper=ATARI_POOL, signature="aibig.envs:no_settings")
 
 
 def other_names() -> list[str]:
@@ -63,7 +63,7 @@ def other_names() -> list[str]:
     return list(gymnasium.registry)
 
 
-def adopt(value: Any, words: str) -> Entry:
+def entry_for_object(value: Any, words: str) -> Entry:
     """The row of an environment object, class, or function that returns one, in place of a name.
 
     Raises UserError for others.
@@ -71,9 +71,9 @@ def adopt(value: Any, words: str) -> Entry:
     import gymnasium
 
     if isinstance(value, gymnasium.Env):
-        return Entry(words, partial(another, value, words), into=POOL, signature="aibig.envs:no_settings")
+        return Entry(words, partial(another, value, words), wrapper=POOL, signature="aibig.envs:no_settings")
     if callable(value):
-        return Entry(words, value, into=POOL)
+        return Entry(words, value, wrapper=POOL)
     raise UserError(f"{words} is no environment; give a gymnasium id, an environment, its class, or a function")
 
 

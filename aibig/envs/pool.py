@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from aibig.config.settings import PositiveInt
+from aibig.data.replay.base import EnvStep
 from aibig.envs.copies import Array, Copies, Vector
 from aibig.envs.episodes import Policy, run_episodes
 from aibig.envs.vectors import SeededVector, SnapshotVector
@@ -27,22 +27,6 @@ from aibig.errors import UserError
 from aibig.seeds import derive_seed
 
 Vectorization = Literal["auto", "vector_entry_point", "sync", "async"]
-
-
-@dataclass
-class Step:
-    """What a step gave in each of E environments. Only `terminated` ends the future's value; truncated does not."""
-
-    observation: Array  # (E, ...) acted on
-    action: NDArray[np.int64]  # (E,)
-    reward: NDArray[np.float32]  # (E,)
-    next_observation: Array  # (E, ...) of the same episode, also at its end
-    terminated: NDArray[np.bool_]  # (E,)
-    truncated: NDArray[np.bool_]  # (E,)
-    acted: NDArray[np.bool_]  # (E,) False where the environment was reset instead
-    action_mask: NDArray[np.bool_] | None  # (E, A) allowed at `observation`; None: all always are
-    next_action_mask: NDArray[np.bool_] | None  # (E, A)
-    finished: list[tuple[float, int]]  # (return, length in env steps) of the episodes that ended
 
 
 class EnvPool:
@@ -108,12 +92,12 @@ class EnvPool:
         self._ended = np.zeros(self.count, bool)
         self._returns, self._lengths = np.zeros(self.count), np.zeros(self.count, np.int64)
 
-    def step(self, actions: NDArray[np.int64]) -> Step:
+    def step(self, actions: NDArray[np.int64]) -> EnvStep:
         """Act (E,) in every environment. Raises UserError for a reward or observation that is not finite."""
-        acted, before, mask = ~self._ended, self.observation, self.action_mask
+        is_transition, before, mask = ~self._ended, self.observation, self.action_mask
         after, reward, terminated, truncated, next_mask = self._vector.step(actions, self._ended)
         self._returns += reward
-        self._lengths += acted
+        self._lengths += is_transition
         ended = terminated | truncated
         finished = []
         if ended.any():
@@ -125,7 +109,7 @@ class EnvPool:
         sums = float(reward.sum()) + (float(after.sum()) if after.dtype == np.float32 else 0.0)
         if not math.isfinite(sums):
             self._check_finite(reward, after)
-        return Step(before, actions, reward, after, terminated, truncated, acted, mask, next_mask, finished)
+        return EnvStep(before, actions, reward, after, terminated, truncated, is_transition, mask, next_mask, finished)
 
     def _check_finite(self, reward: NDArray[np.float32], after: Array) -> None:
         finite = np.isfinite(reward) & np.isfinite(after.reshape(self.count, -1)).all(1)

@@ -24,7 +24,7 @@ class LanguageModel(nn.Module, ABC):
     loaded into the other.
     """
 
-    memory_rewinds: ClassVar[bool] = False  # whether `rewind_memory` can forget the latest tokens
+    can_truncate: ClassVar[bool] = False  # whether `truncate_state` can forget the latest tokens
 
     vocab_size: int
     num_classes: int | None = None
@@ -36,7 +36,7 @@ class LanguageModel(nn.Module, ABC):
         self,
         tokens: Tensor,
         lengths: Tensor | None = None,
-        memory: Any = None,
+        state: Any = None,
         targets: Tensor | None = None,
         documents: Tensor | None = None,
     ) -> tuple[Tensor | TokenScores, Any] | Tensor:
@@ -50,14 +50,14 @@ class LanguageModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def start_memory(self, batch_size: int = 1, max_tokens: int | None = None) -> Any:
+    def init_state(self, batch_size: int = 1, max_tokens: int | None = None) -> Any:
         """The memory of no tokens, for a first call whose memory is wanted. max_tokens: how many it must hold."""
 
-    def select_memory(self, memory: Any, rows: Tensor) -> Any:
+    def select_state(self, state: Any, rows: Tensor) -> Any:
         """The memory of these rows alone."""
         raise NotImplementedError(f"{type(self).__name__} can't take rows out of its memory")
 
-    def rewind_memory(self, memory: Any, lengths: Tensor) -> Any:
+    def truncate_state(self, state: Any, lengths: Tensor) -> Any:
         """The memory as it was after the first `lengths` (B,) tokens of each row. Raises UserError if it can't."""
         raise UserError(f"a {type(self).__name__} can't forget its latest tokens; take a Transformer")
 
@@ -82,9 +82,9 @@ class LanguageModel(nn.Module, ABC):
         return made
 
     @torch.no_grad()
-    def next_token_probabilities(self, tokens: Tensor, lengths: Tensor | None = None, memory: Any = None) -> Tensor:
+    def next_token_probabilities(self, tokens: Tensor, lengths: Tensor | None = None, state: Any = None) -> Tensor:
         """The distribution of the token that follows each sequence's true end: (B, T) -> (B, V)."""
-        logits, _ = self(tokens, lengths, memory)
+        logits, _ = self(tokens, lengths, state)
         if lengths is None:
             return logits[:, -1].float().softmax(-1)
         last = (lengths.to(logits.device) - 1).view(-1, 1, 1).expand(-1, 1, logits.shape[-1])

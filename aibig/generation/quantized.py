@@ -13,7 +13,7 @@ from aibig.errors import UserError
 KINDS = ("float16", "int8")
 
 
-class SmallLinear(nn.Module):
+class QuantizedLinear(nn.Module):
     """An nn.Linear whose weights are float16, or int8 with a scale for each output channel; inputs stay float32.
 
     With int8 the products are of whole numbers: the inputs of a call are rounded to 7 bits, with one scale for all of
@@ -54,7 +54,7 @@ def rounded(weight: Tensor) -> Tensor:
 
 
 def shrink(model: nn.Module, kind: str) -> nn.Module:
-    """Replace every nn.Linear of `model`, in place, by a `SmallLinear` of this kind. Returns the model.
+    """Replace every nn.Linear of `model`, in place, by a `QuantizedLinear` of this kind. Returns the model.
 
     Raises UserError for another kind, a model that is not on the CPU, and where torch lacks what it takes.
     """
@@ -66,7 +66,7 @@ def shrink(model: nn.Module, kind: str) -> nn.Module:
         for parent in list(model.modules()):
             for name, child in parent.named_children():
                 if type(child) is nn.Linear:
-                    setattr(parent, name, SmallLinear(child, kind))
+                    setattr(parent, name, QuantizedLinear(child, kind))
     except (RuntimeError, AttributeError, NotImplementedError) as error:
         raise UserError(f"{kind} weights: this torch can't make them on this processor: {error}") from None
     return model

@@ -30,7 +30,7 @@ class Speculation(Generation):
     @checked
     def __init__(self, model: Any, *given: Any, draft: Any, draft_tokens: PositiveInt = 4, **settings: Any) -> None:
         self._most_proposed = draft_tokens
-        if not model.memory_rewinds:
+        if not model.can_truncate:
             raise UserError(
                 f"draft: the text of a {type(model).__name__} can't be drafted, since it can't forget tokens that it "
                 "has read; leave draft out, or take a Transformer"
@@ -77,17 +77,17 @@ class Speculation(Generation):
         draft, tokens, drafted, seen = self._draft, [], [], [self._seen]
         draft.make_room(self._texts, count)
         logits = draft.catch_up(self._texts)  # (B, V)
-        memory, lengths = draft.memory, draft.lengths
+        state, lengths = draft.state, draft.lengths
         for step in range(count):
             drafted.append(self.sampling.probabilities(logits, seen[-1]))
             tokens.append(pick(drafted[-1], draws[:, step]))
             seen.append(None if seen[-1] is None else seen[-1].scatter(1, tokens[-1].unsqueeze(1), True))
             if step + 1 < count:
                 logits = draft.read(tokens[-1].unsqueeze(1))[:, -1]
-        if draft.model.memory_rewinds:
+        if draft.model.can_truncate:
             draft.forget(lengths)
         else:  # the memory of before is as it was
-            draft.memory, draft.lengths = memory, lengths
+            draft.state, draft.lengths = state, lengths
         looked_at = None if self._seen is None else torch.stack([one for one in seen if one is not None], 1)
         return torch.stack(tokens, 1), torch.stack(drafted, 1), looked_at
 

@@ -31,7 +31,7 @@ class Reader:
 
     def _begin(self, begins: list[int]) -> None:
         self.begins, self.lengths = begins, [0] * len(begins)
-        self.memory: Any = self.model.start_memory(len(begins), self._capacity)
+        self.state: Any = self.model.init_state(len(begins), self._capacity)
 
     def catch_up(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Read what was added to each text, at least a token: logits (B, V) of what follows."""
@@ -49,7 +49,7 @@ class Reader:
 
     def read(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Read tokens (B, T), of each row its true length: logits (B, T, V)."""
-        logits, self.memory = self.model(tokens, lengths, self.memory)
+        logits, self.state = self.model(tokens, lengths, self.state)
         more = [tokens.shape[1]] * len(tokens) if lengths is None else lengths.tolist()
         self.lengths = [before + new for before, new in zip(self.lengths, more, strict=True)]
         return logits
@@ -84,7 +84,7 @@ class Reader:
         stretches = [texts[row][begins[row] : -1] for row in full]
         if stretches[0]:
             anew.read(torch.tensor(stretches, device=self._device))
-        self.memory.replace(torch.tensor(full, device=self._device), anew.memory)
+        self.state.replace(torch.tensor(full, device=self._device), anew.state)
         self.begins = begins
         for row in full:
             self.lengths[row] = len(stretches[0])
@@ -92,12 +92,12 @@ class Reader:
     def forget(self, lengths: list[int]) -> None:
         """Know only the first tokens of what was read, as many of each text."""
         if lengths != self.lengths:
-            self.memory = self.model.rewind_memory(self.memory, torch.tensor(lengths))
+            self.state = self.model.truncate_state(self.state, torch.tensor(lengths))
             self.lengths = lengths
 
     def keep(self, rows: list[int]) -> None:
         """Go on with these texts alone."""
-        self.memory = self.model.select_memory(self.memory, torch.tensor(rows, device=self._device))
+        self.state = self.model.select_state(self.state, torch.tensor(rows, device=self._device))
         self.begins, self.lengths = [self.begins[row] for row in rows], [self.lengths[row] for row in rows]
 
     def _unread(self, texts: Sequence[Sequence[int]]) -> list[Sequence[int]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from aibig.config.registry import Given, environments
+from aibig.config.registry import PythonObject, environments
 from aibig.envs.wrappers import MASK
 from aibig.errors import UserError
 from aibig.layers.modes import evaluating
@@ -109,8 +109,10 @@ class Player:
         settings = {**self.env["settings"], "count": 1, **settings}
         if given is None:
             return environments.create(self.env["name"], **settings)
-        known = environments.settings(Given(given))
-        return environments.create(Given(given), **{name: one for name, one in settings.items() if name in known})
+        known = environments.settings(PythonObject(given))
+        return environments.create(
+            PythonObject(given), **{name: one for name, one in settings.items() if name in known}
+        )
 
 
 def draw(env: gymnasium.Env[Any, Any]) -> NDArray[np.uint8]:

@@ -11,19 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from aibig.data.text.mask_tokens import mask_token
+from aibig.data.text.mask_tokens import mask_token_id
 from aibig.data.text.tokenizer import tokenizer_from_dict
 from aibig.errors import UserError
 from aibig.inference.text_files import likeliest, tokens_of
 from aibig.layers.modes import evaluating
-from aibig.metrics.outcomes import Tokens
-from aibig.metrics.text_scores import read_with_blanks
+from aibig.metrics.outcomes import TokenOutcome
+from aibig.metrics.text_scores import score_masked_text
 from aibig.pretrained.model_folder import inference_device
 
 BLANK = "[MASK]"
 
 
-class BlankFiller:
+class FillMaskPredictor:
     """An encoder with its tokenizer. facts: what model.json holds."""
 
     def __init__(self, model: nn.Module, facts: dict[str, Any]) -> None:
@@ -41,7 +41,7 @@ class BlankFiller:
         if not blank:
             raise UserError(f"the text has no {BLANK} to fill; write it where a token is missing")
         ahead, behind = (self.tokenizer.encode(one.replace(BLANK, "")).tolist() for one in (before, after))
-        tokens = [*ahead, mask_token(self.tokenizer), *behind]
+        tokens = [*ahead, mask_token_id(self.tokenizer), *behind]
         if len(tokens) > self.context:
             raise UserError(f"the text has {len(tokens)} tokens, more than the model's context of {self.context}")
         with torch.no_grad():
@@ -49,7 +49,7 @@ class BlankFiller:
         likely = logits[0, len(ahead), : self.tokenizer.vocab_size].float().softmax(0)
         return likeliest(likely, self.tokenizer, count)
 
-    def outcome(self, path: str | Path) -> Tokens:
+    def outcome(self, path: str | Path) -> TokenOutcome:
         """The losses of hidden tokens of all that `tokens_of` finds."""
         with evaluating(self.model):
-            return read_with_blanks(self.model, tokens_of(path, self.tokenizer), self.tokenizer, self.context)
+            return score_masked_text(self.model, tokens_of(path, self.tokenizer), self.tokenizer, self.context)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aibig.config.settings import load
 from aibig.errors import UserError
 from aibig.inference.named_rows import named_rows
-from aibig.metrics.outcomes import Returns
+from aibig.metrics.outcomes import EpisodeOutcome
 from aibig.pretrained.model_folder import load_model, model_folder, read_facts
 from aibig.pretrained.published import published_facts, published_folder
 
@@ -22,7 +22,7 @@ PREDICTORS = {  # what a task calls it -> its class, and the command that it is 
     "images": ("aibig.inference.images:ImagesPredictor", "predict"),
     "texts": ("aibig.inference.text_classifier:TextsPredictor", "predict"),
     "text": ("aibig.inference.text_generator:TextGenerator", "generate"),
-    "blanks": ("aibig.inference.fill_mask:BlankFiller", "predict"),
+    "blanks": ("aibig.inference.fill_mask:FillMaskPredictor", "predict"),
     "player": ("aibig.inference.agent:Player", "play"),
 }
 
@@ -121,9 +121,11 @@ def film(path: str | Path, env: Any = None, *, seed: int = 0, whole: bool = Fals
     return player.film(env, seed=seed, whole=whole)
 
 
-def play(path: str | Path, env: Any = None, *, episodes: int = 10, seed: int = 0, render: str | None = None) -> Returns:
+def play(
+    path: str | Path, env: Any = None, *, episodes: int = 10, seed: int = 0, render: str | None = None
+) -> EpisodeOutcome:
     """Greedy episodes of the agent at `path`, as `Player.play` says: returns, lengths, and their metrics().
 
     env: an environment, its class or a function that returns one; needed where the run was given such an object.
     """
-    return Returns(*load_predictor(path, "player").play(env, episodes=episodes, seed=seed, render=render))
+    return EpisodeOutcome(*load_predictor(path, "player").play(env, episodes=episodes, seed=seed, render=render))

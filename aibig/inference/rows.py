@@ -17,7 +17,7 @@ from aibig.data.tables.columns import Column, Columns, Where, frame_place
 from aibig.errors import UserError
 from aibig.inference.named_rows import named_rows
 from aibig.layers.modes import evaluating
-from aibig.metrics.outcomes import Classes, Outcome, Values
+from aibig.metrics.outcomes import ClassificationOutcome, Outcome, RegressionOutcome
 from aibig.pretrained.model_folder import inference_device
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class RowsPredictor:
         """What the model makes of a file, or folder, that holds the targets too; see `labelled`."""
         predictions, targets = self.labelled(path)
         if self.class_names:
-            return Classes(predictions, targets, self.class_names)
-        return Values(predictions, targets)
+            return ClassificationOutcome(predictions, targets, self.class_names)
+        return RegressionOutcome(predictions, targets)
 
     def labelled(self, path: str | Path) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """What is predicted for a CSV file, (rows, classes) or (rows, outputs), and the targets that it holds.

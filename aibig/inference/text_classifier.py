@@ -20,7 +20,7 @@ from aibig.errors import UserError
 from aibig.files import read_utf8
 from aibig.inference.named_rows import named_rows
 from aibig.layers.modes import evaluating
-from aibig.metrics.outcomes import Classes
+from aibig.metrics.outcomes import ClassificationOutcome
 from aibig.pretrained.model_folder import inference_device
 
 TEXTS_AT_ONCE = 256
@@ -77,9 +77,9 @@ class TextsPredictor:
         table = read_table(path, self.text, self.label, self.class_names)
         return self.predict(table.texts), class_numbers(table, self.class_names)
 
-    def outcome(self, path: str | Path) -> Classes:
+    def outcome(self, path: str | Path) -> ClassificationOutcome:
         """What an evaluation on a table as in training sees."""
-        return Classes(*self.labelled(path), self.class_names)
+        return ClassificationOutcome(*self.labelled(path), self.class_names)
 
     def _read(self, source: str | Path) -> list[str]:
         path = Path(source)

@@ -18,8 +18,8 @@ from aibig.generation.state import latest, padded
 from aibig.inference.streaming import Writing
 from aibig.inference.text_files import likeliest, tokens_of
 from aibig.layers.modes import evaluating
-from aibig.metrics.outcomes import Tokens
-from aibig.metrics.text_scores import read_through
+from aibig.metrics.outcomes import TokenOutcome
+from aibig.metrics.text_scores import score_text
 from aibig.pretrained.model_folder import inference_device
 
 
@@ -34,7 +34,7 @@ class TextGenerator:
         self.model = model.to(self.device).eval()
         self.tokenizer = tokenizer_from_dict(facts["tokenizer"])
         self.note = ""  # what there is to say of the latest prompts
-        self._reading = {name: facts[name] for name in ("context", "carries_memory") if name in facts}
+        self._reading = {name: facts[name] for name in ("context", "carries_state") if name in facts}
 
     @overload
     def generate(self, prompt: str, **settings: Any) -> str: ...
@@ -108,11 +108,11 @@ class TextGenerator:
         probabilities = self.model.next_token_probabilities(torch.tensor([tokens], device=self.device))[0]
         return likeliest(probabilities, self.tokenizer, count)
 
-    def outcome(self, path: str | Path) -> Tokens:
+    def outcome(self, path: str | Path) -> TokenOutcome:
         """The losses of all that `tokens_of` finds, read as in training's evaluations."""
         tokens = tokens_of(path, self.tokenizer)
         with evaluating(self.model):
-            return read_through(self.model, tokens, self.tokenizer, **self._reading)
+            return score_text(self.model, tokens, self.tokenizer, **self._reading)
 
     def _encode(self, prompt: str) -> list[int]:
         """The prompt's tokens. Raises UserError if there are none."""

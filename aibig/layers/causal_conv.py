@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aibig.layers.attention.kv_cache import Memory
+from aibig.layers.attention.kv_cache import KVCache
 
 
 class CausalConv(nn.Module):
@@ -26,15 +26,15 @@ class CausalConv(nn.Module):
         self.weight = nn.Parameter(torch.zeros(kernel, width))
 
     def forward(
-        self, inputs: Tensor, memory: Memory | None = None, name: str = "", documents: Tensor | None = None
+        self, inputs: Tensor, kv_cache: KVCache | None = None, name: str = "", documents: Tensor | None = None
     ) -> Tensor:
-        """memory: keeps the tokens before these under `name`. documents (B, T): tokens see no other than their own."""
+        """kv_cache: keeps the tokens before these under `name`. documents (B, T): tokens see no other than their own."""
         before = len(self.weight) - 1
-        if memory is not None and inputs.shape[1] == 1:
-            seen = memory.before(name, inputs, before)  # (B, K, C)
+        if kv_cache is not None and inputs.shape[1] == 1:
+            seen = kv_cache.before(name, inputs, before)  # (B, K, C)
             return inputs + (seen * self.weight.flip(0)).sum(1, keepdim=True)
-        if memory is not None:
-            return mix(memory.before(name, inputs, before), self.weight)[:, before:]
+        if kv_cache is not None:
+            return mix(kv_cache.before(name, inputs, before), self.weight)[:, before:]
         if documents is None:
             return mix(inputs, self.weight)
         mixed = inputs * (1 + self.weight[0])
@@ -54,7 +54,7 @@ def mix(inputs: Tensor, weight: Tensor) -> Tensor:
 
 
 class Mix(torch.autograd.Function):
-    """In as few passes over memory as can be: half the time of the operations it is made of, or of a convolution."""
+    """In as few passes over kv_cache as can be: half the time of the operations it is made of, or of a convolution."""
 
     @staticmethod
     def forward(context: Any, inputs: Tensor, weight: Tensor) -> Tensor:

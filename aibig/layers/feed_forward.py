@@ -42,12 +42,12 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, hidden: int, activation: str, bias: bool = False) -> None:
         super().__init__()
         self.activation = activation
-        self.up = nn.Linear(width, 2 * hidden if activation == "swiglu" else hidden, bias)
-        self.down = nn.Linear(hidden, width, bias)
+        self.up_proj = nn.Linear(width, 2 * hidden if activation == "swiglu" else hidden, bias)
+        self.down_proj = nn.Linear(hidden, width, bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        return self.down(ACTIVATIONS[self.activation](self.up(inputs)))
+        return self.down_proj(ACTIVATIONS[self.activation](self.up_proj(inputs)))
 
 
 class ReluSquared(torch.autograd.Function):

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from aibig.layers.dropout import locked_dropout
 
-Memory = tuple[Tensor, Tensor]  # hidden (D L, B, P) and cell (D L, B, H) states
+LSTMState = tuple[Tensor, Tensor]  # hidden (D L, B, P) and cell (D L, B, H) states
 
 
 class LSTM(nn.LSTM):
@@ -29,23 +29,23 @@ class LSTM(nn.LSTM):
         self.weight_drop, self.locked = weight_drop, locked
 
     def forward(  # type: ignore[override]
-        self, inputs: Tensor, memory: Memory | None = None, lengths: Tensor | None = None
-    ) -> tuple[Tensor, Memory]:
+        self, inputs: Tensor, state: LSTMState | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, LSTMState]:
         """inputs (B, T, C) of true lengths (B,) -> outputs (B, T, D P), and memory after each sequence's true end.
 
         Raises RuntimeError for a length of 0 or one beyond T.
         """
         if inputs.device.type == "cpu" and not has_kernel_under_autocast():
             with torch.autocast("cpu", enabled=False):
-                return self.forward(inputs.float(), memory, lengths)
+                return self.forward(inputs.float(), state, lengths)
         if self.training and (self.weight_drop or (self.locked and self.dropout)):
-            return self._layer_by_layer(inputs, memory, lengths)
+            return self._layer_by_layer(inputs, state, lengths)
         if lengths is None:
-            return super().forward(inputs, memory)
-        outputs, memory = super().forward(packed(inputs, lengths), memory)
-        return padded(outputs, inputs.shape[1]), memory
+            return super().forward(inputs, state)
+        outputs, state = super().forward(packed(inputs, lengths), state)
+        return padded(outputs, inputs.shape[1]), state
 
-    def start_memory(self, batch_size: int) -> Memory:
+    def init_state(self, batch_size: int) -> LSTMState:
         """Zeros."""
         weight = next(self.parameters())
         shape = (self.num_layers * (1 + self.bidirectional), batch_size)
@@ -53,10 +53,12 @@ class LSTM(nn.LSTM):
         cell = torch.zeros(*shape, self.hidden_size, dtype=weight.dtype, device=weight.device)
         return hidden, cell
 
-    def _layer_by_layer(self, inputs: Tensor, memory: Memory | None, lengths: Tensor | None) -> tuple[Tensor, Memory]:
+    def _layer_by_layer(
+        self, inputs: Tensor, state: LSTMState | None, lengths: Tensor | None
+    ) -> tuple[Tensor, LSTMState]:
         drop = locked_dropout if self.locked else F.dropout
         directions = 1 + self.bidirectional
-        before = zip(*(one.split(directions) for one in memory or self.start_memory(len(inputs))), strict=True)
+        before = zip(*(one.split(directions) for one in state or self.init_state(len(inputs))), strict=True)
         after = []
         for layer, state in enumerate(before):
             if layer:
@@ -70,8 +72,8 @@ class LSTM(nn.LSTM):
         return inputs, (hidden, cell)
 
     def _layer(
-        self, inputs: Tensor, state: Memory, lengths: Tensor | None, weights: list[Tensor]
-    ) -> tuple[Tensor, Memory]:
+        self, inputs: Tensor, state: LSTMState, lengths: Tensor | None, weights: list[Tensor]
+    ) -> tuple[Tensor, LSTMState]:
         """One layer's outputs (B, T, D P) and its state after each sequence's true end."""
         how = (weights, self.bias, 1, 0.0, True, self.bidirectional)
         if lengths is None:

@@ -10,21 +10,21 @@ from torch import nn
 from aibig.layers.dtensor import local
 
 
-def follow(follower: nn.Module, model: nn.Module, fraction: float = 1.0) -> None:
-    """Move `follower`'s parameters by `fraction` of the way to `model`'s; buffers are copied.
+def follow(target_network: nn.Module, model: nn.Module, fraction: float = 1.0) -> None:
+    """Move `target_network`'s parameters by `fraction` of the way to `model`'s; buffers are copied.
 
     Both plain, or sharded alike.
     """
-    trail(follower, model)(fraction)
+    trail(target_network, model)(fraction)
 
 
-def trail(follower: nn.Module, model: nn.Module) -> Callable[[float], None]:
+def trail(target_network: nn.Module, model: nn.Module) -> Callable[[float], None]:
     """`follow` for every update: a function of the fraction that has found the tensors once.
 
     Made after both are placed and sharded, which changes the parameters.
     """
-    ours, theirs = ([local(one.detach()) for one in module.parameters()] for module in (follower, model))
-    buffers = list(zip(follower.buffers(), model.buffers(), strict=True))
+    ours, theirs = ([local(one.detach()) for one in module.parameters()] for module in (target_network, model))
+    buffers = list(zip(target_network.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()
     def move(fraction: float) -> None:

@@ -20,11 +20,11 @@ LOGITS_AT_ONCE = {"cpu": 2**25, "cuda": 2**30}
 class TokenScores(NamedTuple):
     """What a loss is made of, token by token, in fp32: so logits (N, V) need not stand in memory.
 
-    log_normalizer (N): the logarithm of the summed exponentials of the logits. target_logit (N): of the target.
+    logsumexp (N): the logarithm of the summed exponentials of the logits. target_logit (N): of the target.
     mean_logit (N): over the vocabulary. states: outputs (N, C) that a loss may hold down, (raw, dropped).
     """
 
-    log_normalizer: Tensor
+    logsumexp: Tensor
     target_logit: Tensor
     mean_logit: Tensor
     states: tuple[Tensor, ...] | None = None
@@ -32,7 +32,7 @@ class TokenScores(NamedTuple):
     @property
     def nats(self) -> Tensor:
         """The cross-entropy (N) of each target."""
-        return self.log_normalizer - self.target_logit
+        return self.logsumexp - self.target_logit
 
 
 def token_scores(
@@ -60,8 +60,8 @@ def scores_of(logits: Tensor, targets: Tensor) -> TokenScores:
     """logits (..., V), targets (...) -> TokenScores of (...), for logits that stand in memory anyway."""
     logits, index = logits.to(_wide(logits.dtype)), targets.unsqueeze(-1)
     target_logit = logits.gather(-1, index)
-    log_normalizer = target_logit - F.log_softmax(logits, -1).gather(-1, index)  # logsumexp takes longer
-    return TokenScores(log_normalizer.squeeze(-1), target_logit.squeeze(-1), logits.mean(-1))
+    logsumexp = target_logit - F.log_softmax(logits, -1).gather(-1, index)  # logsumexp takes longer
+    return TokenScores(logsumexp.squeeze(-1), target_logit.squeeze(-1), logits.mean(-1))
 
 
 def capped(logits: Tensor, cap: float | None) -> Tensor:
@@ -83,7 +83,7 @@ class _Scores(torch.autograd.Function):
         dtype: torch.dtype,
         at_once: int,
     ) -> tuple[Tensor, ...]:
-        """hidden (N, C), targets (N) -> log_normalizer, target_logit and, with a cap, mean_logit, (N) each."""
+        """hidden (N, C), targets (N) -> logsumexp, target_logit and, with a cap, mean_logit, (N) each."""
         ctx.cap, ctx.dtype, ctx.at_once = cap, dtype, at_once
         found, kept = [], []
         with torch.autocast(hidden.device.type, enabled=False):
@@ -117,7 +117,7 @@ class _Scores(torch.autograd.Function):
 class _Parts(NamedTuple):
     """What the gradients of N tokens' scores with respect to their logits before the cap are made of.
 
-    That of a token's log_normalizer is its row of `shares` and, at the target, `target_share`; that of its
+    That of a token's logsumexp is its row of `shares` and, at the target, `target_share`; that of its
     target_logit is `target_slope` at the target; that of its mean_logit is its row of `slopes`. The target stands
     apart so that in bf16 its share less one keeps its digits, and so that the matrices need no pass of their own.
     """
@@ -147,13 +147,13 @@ def _score(
         slopes = 1.0 - (logits / cap).square_()
         target_slope = slopes.gather(1, index)
     shares = torch.softmax(logits, 1, out=logits)
-    log_normalizer = largest - shares.amax(1).log()  # the largest share is at least 1 / V: its logarithm is exact
+    logsumexp = largest - shares.amax(1).log()  # the largest share is at least 1 / V: its logarithm is exact
     target_share = shares.gather(1, index)
     shares.scatter_(1, index, 0.0)
     if slopes is not None:
         shares.mul_(slopes)
         slopes = slopes.div_(len(weight)).to(hidden.dtype)
-    scores = (log_normalizer, target_logit.squeeze(1), *mean)
+    scores = (logsumexp, target_logit.squeeze(1), *mean)
     return scores, _Parts(shares.to(hidden.dtype), target_share, slopes, target_slope)
 
 

@@ -38,7 +38,7 @@ class Outcome(ABC):
 
 
 @dataclass
-class Classes(Outcome):
+class ClassificationOutcome(Outcome):
     """Probabilities (N, C) of the classes `class_names`, and the true class numbers (N,)."""
 
     probabilities: NDArray[np.floating]
@@ -55,7 +55,7 @@ class Classes(Outcome):
 
 
 @dataclass
-class Values(Outcome):
+class RegressionOutcome(Outcome):
     """Predictions (N, K) and targets (N, K), in the targets' units."""
 
     predictions: NDArray[np.floating]
@@ -67,7 +67,7 @@ class Values(Outcome):
 
 
 @dataclass
-class Tokens(Outcome):
+class TokenOutcome(Outcome):
     """The summed loss (W,) of each window's tokens in nats, how many tokens (W,) and UTF-8 bytes (W,) those are.
 
     bytes: None where the tokens do not say all of the text, as words do not. opening: how the text begins.
@@ -87,7 +87,7 @@ class Tokens(Outcome):
 
 
 @dataclass
-class Returns(Outcome):
+class EpisodeOutcome(Outcome):
     """The return (E,) and length in env steps (E,) of each episode."""
 
     unit: ClassVar[str] = "episodes"

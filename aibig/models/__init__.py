@@ -128,7 +128,7 @@ MODELS = [
 ]
 
 
-def find(name: str) -> Entry | None:
+def find_entry(name: str) -> Entry | None:
     """The row of one of torchvision's models, "resnet18" say."""
     return rows().get(name)
 
@@ -138,7 +138,7 @@ def other_names() -> list[str]:
     return list(rows())
 
 
-def adopt(value: Any, words: str) -> Entry:
+def entry_for_object(value: Any, words: str) -> Entry:
     """The row of a model object in place of a name, which `create_model` made: another can't be saved by name.
 
     Raises UserError for others.

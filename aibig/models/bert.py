@@ -47,15 +47,15 @@ class Bert(nn.Module):
         "positions": "embeddings.position_embeddings",
         "token_types": "embeddings.token_type_embeddings",
         "embedding_norm": "embeddings.LayerNorm",
-        "blocks.N.attention.queries_keys_values": (
+        "blocks.N.attention.qkv_proj": (
             "encoder.layer.N.attention.self.query",
             "encoder.layer.N.attention.self.key",
             "encoder.layer.N.attention.self.value",
         ),
-        "blocks.N.attention.out": "encoder.layer.N.attention.output.dense",
+        "blocks.N.attention.out_proj": "encoder.layer.N.attention.output.dense",
         "blocks.N.attention_norm": "encoder.layer.N.attention.output.LayerNorm",
-        "blocks.N.feed_forward.up": "encoder.layer.N.intermediate.dense",
-        "blocks.N.feed_forward.down": "encoder.layer.N.output.dense",
+        "blocks.N.feed_forward.up_proj": "encoder.layer.N.intermediate.dense",
+        "blocks.N.feed_forward.down_proj": "encoder.layer.N.output.dense",
         "blocks.N.feed_forward_norm": "encoder.layer.N.output.LayerNorm",
         "pooler": "pooler.dense",
         "transform": "cls.predictions.transform.dense",
@@ -128,11 +128,11 @@ class Bert(nn.Module):
         hidden = self.embedding(tokens) + self.positions(torch.arange(tokens.shape[1], device=tokens.device))
         hidden = hidden + self.token_types(torch.zeros_like(tokens) if token_types is None else token_types)
         hidden = self.dropout(self.embedding_norm(hidden))  # (B, T, H)
-        visible = None
+        attn_mask = None
         if lengths is not None:
-            visible = is_real(lengths.to(tokens.device), tokens.shape[1])[:, None, None]  # (B, 1, 1, T)
+            attn_mask = is_real(lengths.to(tokens.device), tokens.shape[1])[:, None, None]  # (B, 1, 1, T)
         for block in self.blocks:
-            hidden = block(hidden, visible)
+            hidden = block(hidden, attn_mask)
         if self.num_classes is not None:
             return self.head(self.dropout(self._pooled(hidden, lengths)))
         if targets is None or places is None:
@@ -189,7 +189,7 @@ class Bert(nn.Module):
 class PostNormBlock(Block):
     """Attention, then a feed-forward layer, each added to the stream, which is then normalised."""
 
-    def forward(self, hidden: Tensor, visible: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        """(B, T, H) -> (B, T, H). visible (B, 1, 1, T): which tokens may be looked at."""
-        hidden = self.attention_norm(hidden + self.attention(hidden, visible=visible))
+    def forward(self, hidden: Tensor, attn_mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """(B, T, H) -> (B, T, H). attn_mask (B, 1, 1, T): which tokens may be looked at."""
+        hidden = self.attention_norm(hidden + self.attention(hidden, attn_mask=attn_mask))
         return self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))

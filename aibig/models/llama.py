@@ -55,15 +55,15 @@ class Llama(Transformer):
     PUBLISHED: ClassVar[Names] = {
         "embedding": "embed_tokens",
         "blocks.N.attention_norm": "layers.N.input_layernorm",
-        "blocks.N.attention.queries_keys_values": (
+        "blocks.N.attention.qkv_proj": (
             "layers.N.self_attn.q_proj",
             "layers.N.self_attn.k_proj",
             "layers.N.self_attn.v_proj",
         ),
-        "blocks.N.attention.out": "layers.N.self_attn.o_proj",
+        "blocks.N.attention.out_proj": "layers.N.self_attn.o_proj",
         "blocks.N.feed_forward_norm": "layers.N.post_attention_layernorm",
-        "blocks.N.feed_forward.up": ("layers.N.mlp.gate_proj", "layers.N.mlp.up_proj"),
-        "blocks.N.feed_forward.down": "layers.N.mlp.down_proj",
+        "blocks.N.feed_forward.up_proj": ("layers.N.mlp.gate_proj", "layers.N.mlp.up_proj"),
+        "blocks.N.feed_forward.down_proj": "layers.N.mlp.down_proj",
         "norm": "norm",
         "head": "lm_head|score",
     }

@@ -14,7 +14,7 @@ from aibig.config.settings import Fraction, PositiveInt
 from aibig.errors import UserError
 from aibig.generation.language_model import LanguageModel
 from aibig.layers.dropout import EmbeddingDropout, LockedDropout
-from aibig.layers.lstm import LSTM, Memory
+from aibig.layers.lstm import LSTM, LSTMState
 from aibig.layers.pooling import pool
 from aibig.layers.token_losses import TokenScores, token_scores
 
@@ -91,11 +91,11 @@ class Lstm(LanguageModel):
         self,
         tokens: Tensor,
         lengths: Tensor | None = None,
-        memory: Memory | None = None,
+        state: LSTMState | None = None,
         targets: Tensor | None = None,
         documents: Tensor | None = None,
         places: Tensor | None = None,
-    ) -> tuple[Tensor | TokenScores, Memory] | Tensor:
+    ) -> tuple[Tensor | TokenScores, LSTMState] | Tensor:
         """tokens (B, T) -> logits (B, T, V), or with targets (B, T) TokenScores; and the memory, a new one.
 
         A classifier: scores (B, C). See `LanguageModel.forward`. The states of TokenScores are the LSTM's outputs
@@ -107,7 +107,7 @@ class Lstm(LanguageModel):
         if documents is not None:
             raise UserError("lstm reads a stream, in which documents have no borders; set data.documents: joined")
         embedded = self.embedding_dropout(self.embedding(tokens), tokens, self.vocab_size)
-        outputs, memory = self.lstm(self.dropout(self.word_dropout(embedded)), memory, lengths)
+        outputs, state = self.lstm(self.dropout(self.word_dropout(embedded)), state, lengths)
         if self.num_classes is not None:
             pooled = self._pooled(outputs, lengths).unsqueeze(1)  # (B, 1, H)
             return self.head(self.dropout(pooled).squeeze(1))
@@ -115,9 +115,9 @@ class Lstm(LanguageModel):
         if places is not None:
             outputs, dropped = (one.flatten(0, 1)[places] for one in (outputs, dropped))  # (M, H) each
         if targets is None:
-            return self.head(dropped), memory
+            return self.head(dropped), state
         scores = token_scores(dropped, self.head.weight, self.head.bias, targets)
-        return scores._replace(states=(outputs, dropped)), memory
+        return scores._replace(states=(outputs, dropped)), state
 
     def _pooled(self, outputs: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, T, H), both directions side by side -> (B, H)."""
@@ -126,13 +126,13 @@ class Lstm(LanguageModel):
             return torch.cat([pool(ahead, lengths, "last"), back[:, 0]], 1)
         return pool(outputs, lengths, self.pooling)
 
-    def start_memory(self, batch_size: int = 1, max_tokens: int | None = None) -> Memory:
+    def init_state(self, batch_size: int = 1, max_tokens: int | None = None) -> LSTMState:
         """Zeros. Raises UserError if it reads from both ends: then nothing can follow."""
         if self.looks_ahead:
             raise UserError("an lstm that is bidirectional can't read on; leave that out to generate")
-        return self.lstm.start_memory(batch_size)
+        return self.lstm.init_state(batch_size)
 
-    def select_memory(self, memory: Memory, rows: Tensor) -> Memory:
+    def select_state(self, state: LSTMState, rows: Tensor) -> LSTMState:
         """The hidden and cell states of these rows alone."""
-        hidden, cell = (one.index_select(1, rows) for one in memory)
+        hidden, cell = (one.index_select(1, rows) for one in state)
         return hidden, cell

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from aibig.config.settings import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from aibig.errors import UserError
 from aibig.generation.language_model import LanguageModel
-from aibig.layers.attention.kv_cache import Memory
+from aibig.layers.attention.kv_cache import KVCache
 from aibig.layers.attention.rotary import rotary_angles
 from aibig.layers.attention.self_attention import SelfAttention, up_to
 from aibig.layers.causal_conv import CausalConv
@@ -45,7 +45,7 @@ class Transformer(LanguageModel):
     Raises UserError for widths that don't fit, and for a language model that is not causal.
     """
 
-    memory_rewinds: ClassVar[bool] = True
+    can_truncate: ClassVar[bool] = True
     weights_std: ClassVar[float | None] = None  # of all first weights but what is added to the stream; None: by layer
     context: int
     rotation: Tensor | None
@@ -132,17 +132,17 @@ class Transformer(LanguageModel):
         self,
         tokens: Tensor,
         lengths: Tensor | None = None,
-        memory: Memory | None = None,
+        state: KVCache | None = None,
         targets: Tensor | None = None,
         documents: Tensor | None = None,
-    ) -> tuple[Tensor | TokenScores, Memory | None] | Tensor:
+    ) -> tuple[Tensor | TokenScores, KVCache | None] | Tensor:
         """tokens (B, T) -> logits (B, T, V), or with targets (B, T) TokenScores; and the memory, which is changed.
 
         A classifier: scores (B, num_classes). See `LanguageModel.forward`.
         """
-        time, past = tokens.shape[1], 0 if memory is None else memory.longest
-        places = torch.arange(time, device=tokens.device).unsqueeze(0) if memory is None else memory.positions(time)
-        visible, causal = self._visible(places, past + time, lengths, memory, documents)
+        time, past = tokens.shape[1], 0 if state is None else state.longest
+        places = torch.arange(time, device=tokens.device).unsqueeze(0) if state is None else state.positions(time)
+        attn_mask, causal = self._visible(places, past + time, lengths, state, documents)
         rotation = None if self.rotation is None else self.rotation[places]  # (1 or B, T, D / 2, 2)
         hidden = self.embedding(tokens)  # (B, T, C)
         if self.positions is not None:
@@ -150,34 +150,34 @@ class Transformer(LanguageModel):
         hidden = self.dropout(self.word_dropout(self.embedding_norm(hidden)))
         for number, block in enumerate(self.blocks):
             if self.checkpointing and self.training:
-                hidden = checkpoint(block, hidden, rotation, visible, causal, None, 0, documents, use_reentrant=False)
+                hidden = checkpoint(block, hidden, rotation, attn_mask, causal, None, 0, documents, use_reentrant=False)
             else:
-                hidden = block(hidden, rotation, visible, causal, memory, number, documents)
-        if memory is not None:
-            memory.advance(time, lengths)
+                hidden = block(hidden, rotation, attn_mask, causal, state, number, documents)
+        if state is not None:
+            state.advance(time, lengths)
         if self.num_classes is not None:
             pooled = pool(hidden, lengths, self.pooling)  # before the norm: a token counts by the size of its state
             return self.head(self.dropout(self.norm(pooled)))
         hidden = self.norm(hidden)
         if targets is not None:
-            return token_scores(hidden, self.head.weight, None, targets, cap=self.logit_cap), memory
-        return capped(self.head(hidden), self.logit_cap), memory
+            return token_scores(hidden, self.head.weight, None, targets, cap=self.logit_cap), state
+        return capped(self.head(hidden), self.logit_cap), state
 
-    def start_memory(self, batch_size: int = 1, max_tokens: int | None = None) -> Memory:
+    def init_state(self, batch_size: int = 1, max_tokens: int | None = None) -> KVCache:
         """No keys and values yet, and room for those of `max_tokens` tokens, by default `context`."""
-        return Memory(batch_size, max_tokens or self.context, self.embedding.weight.device)
+        return KVCache(batch_size, max_tokens or self.context, self.embedding.weight.device)
 
-    def select_memory(self, memory: Memory, rows: Tensor) -> Memory:
+    def select_state(self, state: KVCache, rows: Tensor) -> KVCache:
         """The keys and values of these rows alone."""
-        return memory.select(rows)
+        return state.select(rows)
 
-    def rewind_memory(self, memory: Memory, lengths: Tensor) -> Memory:
+    def truncate_state(self, state: KVCache, lengths: Tensor) -> KVCache:
         """Forgets, in place, what each row read beyond its first `lengths` (B,) tokens."""
-        memory.rewind(lengths)
-        return memory
+        state.rewind(lengths)
+        return state
 
     def _visible(
-        self, places: Tensor, total: int, lengths: Tensor | None, memory: Memory | None, documents: Tensor | None
+        self, places: Tensor, total: int, lengths: Tensor | None, state: KVCache | None, documents: Tensor | None
     ) -> tuple[Tensor | None, bool]:
         """Which of `total` tokens those at `places` (1 or B, T) may look at; and whether causality alone decides it."""
         time = places.shape[1]
@@ -186,12 +186,12 @@ class Transformer(LanguageModel):
         if documents is None and (self.window is None or total <= self.window):
             if total == time:
                 return None, True
-            if time == 1 and memory is not None and memory.even:
+            if time == 1 and state is not None and state.even:
                 return None, False
-        visible = up_to(places, total, self.window)
+        attn_mask = up_to(places, total, self.window)
         if documents is not None:
-            visible = visible & (documents.unsqueeze(2) == documents.unsqueeze(1)).unsqueeze(1)
-        return visible, False
+            attn_mask = attn_mask & (documents.unsqueeze(2) == documents.unsqueeze(1)).unsqueeze(1)
+        return attn_mask, False
 
     def _initialise(self, tied: bool, head_std: float) -> None:
         """Normal weights of 1/sqrt(inputs), so that scales stay; small ones where the stream is added to.
@@ -206,7 +206,7 @@ class Transformer(LanguageModel):
             if parameter.ndim < 2 or "conv" in name:  # which begins as the identity
                 continue
             std = self.weights_std or parameter.shape[1] ** -0.5
-            if name.endswith(("attention.out.weight", "feed_forward.down.weight")):
+            if name.endswith(("attention.out_proj.weight", "feed_forward.down_proj.weight")):
                 std = 0.02 / (2 * len(self.blocks)) ** 0.5
             elif name == "head.weight":
                 std = head_std
@@ -238,18 +238,18 @@ class Block(nn.Module):
         self,
         hidden: Tensor,
         rotation: Tensor | None = None,
-        visible: Tensor | None = None,
+        attn_mask: Tensor | None = None,
         causal: bool = False,
-        memory: Memory | None = None,
+        state: KVCache | None = None,
         number: int = 0,
         documents: Tensor | None = None,
     ) -> Tensor:
         """(B, T, C) -> (B, T, C); the other arguments are those of `SelfAttention.forward` and `CausalConv.forward`."""
         read = self.attention_norm(hidden)
         if self.attention_conv is not None:
-            read = self.attention_conv(read, memory, f"attention {number}", documents)
-        hidden = hidden + self.attention(read, rotation, visible, causal, memory, number)
+            read = self.attention_conv(read, state, f"attention {number}", documents)
+        hidden = hidden + self.attention(read, rotation, attn_mask, causal, state, number)
         read = self.feed_forward_norm(hidden)
         if self.feed_forward_conv is not None:
-            read = self.feed_forward_conv(read, memory, f"feed_forward {number}", documents)
+            read = self.feed_forward_conv(read, state, f"feed_forward {number}", documents)
         return hidden + self.dropout(self.feed_forward(read))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from aibig.config.registry import Entry, models
 from aibig.config.settings import Fraction, PositiveInt, checked
-from aibig.data.text.mask_tokens import adds_blank
+from aibig.data.text.mask_tokens import adds_mask_token
 from aibig.errors import UserError
 from aibig.layers.weight_files import read_weights
 from aibig.pretrained.model_folder import WEIGHTS, model_folder, read_facts
@@ -118,7 +118,7 @@ def _adds_blank(path: Path) -> bool:
     """Whether what is saved in `path` fills blanks with a token more than its tokenizer's for them."""
     if not path.is_dir() or published_folder(path) is not None:
         return False
-    return adds_blank(read_facts(model_folder(path)))
+    return adds_mask_token(read_facts(model_folder(path)))
 
 
 def published_settings(name: Any, source: str | Path) -> dict[str, Any]:

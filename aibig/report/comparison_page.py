@@ -32,7 +32,7 @@ def write_comparison_page(
 def overlaid(records: Sequence[Record], names: Sequence[str]) -> list[str]:
     """A picture for each thing that runs log, with a curve for each run that does."""
     wanted = [("train", "loss"), ("validation", "loss"), ("validation", "log_loss")]
-    wanted += [("validation", one) for one in dict.fromkeys(record.headline for record in records)]
+    wanted += [("validation", one) for one in dict.fromkeys(record.primary_metric for record in records)]
     wanted += [("train", "lr"), ("train", "gradient_norm")]
     wanted += [("train", one) for one in dict.fromkeys(rate for record in records for rate in record.rates)]
     pictures = []

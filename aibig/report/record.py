@@ -35,11 +35,11 @@ class Record:
         return {} if self.result is None else {k: v for k, v in self.result["metrics"].items() if v is not None}
 
     @property
-    def headline(self) -> str:
+    def primary_metric(self) -> str:
         """The metric that selects the best model."""
         chosen: str | None = self.settings.get("trainer", {}).get("best_metric")
         try:
-            return chosen or load(tasks.entry(self.settings["task"]["name"]).target).headline  # type: ignore[attr-defined]
+            return chosen or load(tasks.entry(self.settings["task"]["name"]).target).primary_metric  # type: ignore[attr-defined]
         except UserError:  # a task of someone's own that is not imported here
             return "loss"
 
@@ -59,10 +59,10 @@ class Record:
         return [name for name in self.logged("train") if name.endswith("_per_second")]
 
     def best_validation(self) -> dict[str, float]:
-        """The best value of the headline metric so far, by its name; empty before the first evaluation."""
-        values = self.curve("validation", self.headline)[1]
-        best = min if self.headline in LOWER_IS_BETTER else max
-        return {self.headline: best(values)} if values else {}
+        """The best value of the primary_metric metric so far, by its name; empty before the first evaluation."""
+        values = self.curve("validation", self.primary_metric)[1]
+        best = min if self.primary_metric in LOWER_IS_BETTER else max
+        return {self.primary_metric: best(values)} if values else {}
 
     def facts(self) -> dict[str, Any]:
         """Steps, seconds of training, parameters, throughput: what is known of them so far."""

@@ -15,7 +15,7 @@ import yaml
 from aibig.errors import UserError
 from aibig.inference.predictor import load_predictor
 from aibig.metrics.functions import MEANINGS
-from aibig.metrics.outcomes import Classes, Outcome, Returns, Tokens, Values
+from aibig.metrics.outcomes import ClassificationOutcome, EpisodeOutcome, Outcome, RegressionOutcome, TokenOutcome
 from aibig.report import figures, page
 from aibig.report.figures import Line
 from aibig.report.record import Record
@@ -102,8 +102,8 @@ def interval(ends: tuple[float, float]) -> str:
 
 def learning(record: Record) -> str:
     """Pictures of the log: first what everybody looks at, then whatever else was logged."""
-    headline, logged, rates = record.headline, record.logged("train"), record.rates
-    selecting = [headline] if headline != "loss" else []  # the loss has its picture
+    primary_metric, logged, rates = record.primary_metric, record.logged("train"), record.rates
+    selecting = [primary_metric] if primary_metric != "loss" else []  # the loss has its picture
     pictures = [
         loss_figure(record),
         *(log_figure(record, name, f"What selects the best model: {page.words(name)}") for name in selecting),
@@ -112,7 +112,7 @@ def learning(record: Record) -> str:
         *(log_figure(record, name, "Throughput", unit=page.words(name)) for name in rates),
     ]
     counted = {name.removesuffix("_per_second") for name in rates}
-    shown = {"step", "epoch", "seconds", "loss", headline, "lr", "gradient_norm", *rates, *counted}
+    shown = {"step", "epoch", "seconds", "loss", primary_metric, "lr", "gradient_norm", *rates, *counted}
     others = [name for name in logged if name not in shown and any(record.curve("train", name)[1])]
     return page.grid(*pictures, *(log_figure(record, name, page.words(name)) for name in others))
 
@@ -153,17 +153,17 @@ def outcome_parts(outcome: Outcome | None, folder: Path) -> list[str]:
     """Tables and pictures of an outcome, by its kind; none of a model whose outputs are not finite."""
     if outcome is None or not all(math.isfinite(value) for value in outcome.metrics().values()):
         return []
-    if isinstance(outcome, Classes):
+    if isinstance(outcome, ClassificationOutcome):
         return classes_parts(outcome)
-    if isinstance(outcome, Values):
+    if isinstance(outcome, RegressionOutcome):
         return values_parts(outcome)
-    if isinstance(outcome, Tokens):  # an encoder's has no opening, since it writes nothing on
+    if isinstance(outcome, TokenOutcome):  # an encoder's has no opening, since it writes nothing on
         written = samples(folder, outcome.opening)
         return [page.section("Text that it writes", written)] if written else []
-    return returns_parts(outcome, folder) if isinstance(outcome, Returns) else []
+    return returns_parts(outcome, folder) if isinstance(outcome, EpisodeOutcome) else []
 
 
-def classes_parts(outcome: Classes) -> list[str]:
+def classes_parts(outcome: ClassificationOutcome) -> list[str]:
     """Confusion matrix, ROC, precision-recall, calibration; classes one by one."""
     from sklearn.metrics import confusion_matrix
 
@@ -201,7 +201,7 @@ def confusions(counts: Any, names: Sequence[str]) -> str:
     return f"Taken most often: {', '.join(told)}." if told else "No row is taken for one of another class."
 
 
-def values_parts(outcome: Values) -> list[str]:
+def values_parts(outcome: RegressionOutcome) -> list[str]:
     """Predicted against true, and residuals, of each output."""
     outputs = outcome.targets.shape[1]
     pictures = []
@@ -237,7 +237,7 @@ def samples(folder: Path, opening: str) -> str:
     return f'{told}<div class="samples">{page.grid(*blocks)}</div>'
 
 
-def returns_parts(outcome: Returns, folder: Path) -> list[str]:
+def returns_parts(outcome: EpisodeOutcome, folder: Path) -> list[str]:
     """Histograms of returns and lengths, and an episode to look at."""
     pictures = [
         page.figure("Returns", figures.histogram(outcome.returns, x="return", y="episodes")),

@@ -15,7 +15,7 @@ class Comparison:
     """What differs between runs.
 
     runs: a mapping for each, with path, name, finished, settings (those that are not the same in all, dotted),
-    metrics of the test part, best validation of the headline metric by name, and facts: steps, train_seconds,
+    metrics of the test part, best validation of the primary_metric metric by name, and facts: steps, train_seconds,
     parameters, throughput. What a run does not have is left out. report: the page that was written.
     """
 

@@ -50,7 +50,7 @@ def check(config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
     metrics, seconds = evaluate_within(EVALUATION_SECONDS, trainer, task)
     evaluations = 0 if metrics == {} else moments
     if metrics is not None:
-        selection.check(metrics, task.headline)
+        selection.check(metrics, task.primary_metric)
     parts = {
         "train_seconds": sample.extrapolated("seconds", steps),
         "evaluation_seconds": None if metrics is None else seconds * (evaluations + 1),  # the test is one more

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aibig.config.run_config import load_config
+from aibig.config.settings import PositiveFloat, PositiveInt, checked
 from aibig.errors import UserError
 from aibig.runs.few_steps import Enough, rehearse
-from aibig.config.settings import PositiveFloat, PositiveInt, checked
 from aibig.training.callbacks import Callback
 
 AVERAGED_STEPS = 5  # the mean of so many losses must not exceed
@@ -73,7 +73,7 @@ def find_lr(
     growth = (high / low) ** (1 / (steps - 1))
     rehearse(trainer, task, lambda step, _: low * growth**step / base, steps=steps, log_every=1)
     finding = seen.judged()
-    if task.followers:
+    if task.target_networks:
         finding.note += "; the loss chases a target that moves as the model learns, and says little of the rate"
     if picture is not None:
         draw(finding, Path(picture), f"{run.name}: {run.named('optimizer')}")

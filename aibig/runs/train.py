@@ -142,9 +142,9 @@ def build(config: Config, callbacks: Sequence[Callback] = ()) -> tuple[Trainer, 
 def export(task: Task, trainer: Trainer, result: Result, weights: dict[str, Any], folder: Path) -> None:
     """Write the model, alone fit for use, and then result.json, the sign that the run is complete."""
     from aibig.pretrained.model_folder import save_model
+    from aibig.training.checkpoints.run_folder import write_result
     from aibig.training.devices.environment import environment
     from aibig.training.logs.logbook import plain_number
-    from aibig.training.checkpoints.run_folder import write_result
 
     save_model(task.model, folder / "model", task.inference_facts(), weights)
     progress = result.progress

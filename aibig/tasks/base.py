@@ -70,12 +70,12 @@ class Task(ABC):
     """
 
     counts: tuple[str, ...] = ()  # what its batches count: samples, tokens, env_steps
-    headline: ClassVar[str] = "loss"  # the metric of `evaluate` that selects the best model
+    primary_metric: ClassVar[str] = "loss"  # the metric of `evaluate` that selects the best model
     lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss"})  # the metrics of which less is better
 
     model: nn.Module
     context: Context
-    followers: Mapping[str, nn.Module] = {}  # what trails the model: placed, sharded, compiled and saved as it is
+    target_networks: Mapping[str, nn.Module] = {}  # what trails the model: placed, sharded, compiled and saved as it is
     updates_per_epoch: int | None = None  # of one micro-batch each; None: this task has no epochs
     notes: Sequence[str] = ()  # what is worth saying of the data before training, a line each
 
@@ -99,7 +99,7 @@ class Task(ABC):
         """Keep what the next batch needs, such as a recurrent model's memory."""
 
     def after_update(self, step: int) -> None:  # noqa: B027
-        """Do what follows an update, such as refreshing a follower.
+        """Do what follows an update, such as refreshing a target_network.
 
         Not called for a skipped update, except on an accelerator, where the host can't know without waiting;
         there the parameters are unchanged.

@@ -18,8 +18,8 @@ from aibig.generation.language_model import LanguageModel
 from aibig.layers.modes import evaluating
 from aibig.layers.token_losses import TokenScores
 from aibig.metrics import functions as metrics
-from aibig.metrics.outcomes import Tokens
-from aibig.metrics.text_scores import read_through, scored
+from aibig.metrics.outcomes import TokenOutcome
+from aibig.metrics.text_scores import score_text, scored
 from aibig.tasks.base import Batch, Context, Loss, Task
 from aibig.tasks.first_weights import check_tokenizer
 from aibig.tasks.word_vectors import embedding_settings, first_vectors, give_word_vectors
@@ -43,7 +43,7 @@ class LanguageModelling(Task):
     """
 
     counts: tuple[str, ...] = ("tokens",)
-    headline: ClassVar[str] = "loss"
+    primary_metric: ClassVar[str] = "loss"
     lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
 
     def __init__(
@@ -114,7 +114,7 @@ class LanguageModelling(Task):
         if self.label_smoothing:
             added = self.label_smoothing * (scores.target_logit - scores.mean_logit).mean()
         if self.z_loss:
-            added = added + self.z_loss * scores.log_normalizer.square().mean()
+            added = added + self.z_loss * scores.logsumexp.square().mean()
         if self.activation_penalty or self.slowness_penalty:
             if scores.states is None:
                 raise UserError(
@@ -130,13 +130,13 @@ class LanguageModelling(Task):
         """Remember."""
         self.memory = carry
 
-    def outcome(self, split: str) -> Tokens | None:
+    def outcome(self, split: str) -> TokenOutcome | None:
         """Losses over the whole part, in windows that do not overlap, with memory where training carries it."""
         if split not in self.data.parts:
             return None
         with evaluating(self.model), self.context.autocast():
             part, borders = self.data.parts[split], self.data.borders[split]
-            return read_through(self.model, part, self.data.tokenizer, borders=borders, **self._reading())
+            return score_text(self.model, part, self.data.tokenizer, borders=borders, **self._reading())
 
     def sample(self) -> str:
         """What the model writes at this moment."""
@@ -153,7 +153,7 @@ class LanguageModelling(Task):
 
     def _reading(self) -> dict[str, Any]:
         """How a part is read: what a saved model takes to read another text in the same way."""
-        return {"context": self.data.context, "carries_memory": self.windows.continues}
+        return {"context": self.data.context, "carries_state": self.windows.continues}
 
     def inference_facts(self) -> dict[str, Any]:
         """The tokenizer, the window, and whether memory is carried from one to the next."""

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 from torch import nn
 
 from aibig.config.run_config import Config
-from aibig.data.text.mask_tokens import hide, mask_token
+from aibig.data.text.mask_tokens import mask_token_id, mask_tokens
 from aibig.data.text.text_data import TextData
 from aibig.errors import UserError
 from aibig.generation.language_model import LanguageModel
 from aibig.layers.modes import evaluating
 from aibig.metrics import functions as metrics
-from aibig.metrics.outcomes import Tokens
-from aibig.metrics.text_scores import read_with_blanks
+from aibig.metrics.outcomes import TokenOutcome
+from aibig.metrics.text_scores import score_masked_text
 from aibig.tasks.base import Batch, Context, Loss, Task
 
 
@@ -45,20 +45,20 @@ class MaskedLanguageModelling(Task):
             raise UserError("an encoder carries no memory; leave out data.order")
         self.updates_per_epoch = self.windows.batches_per_epoch
         self.notes = data.notes
-        self.mask = mask_token(data.tokenizer)
+        self.mask = mask_token_id(data.tokenizer)
 
     @classmethod
     def from_config(cls, config: Config, context: Context) -> MaskedLanguageModelling:
         """Build data, model and task from the sections `data`, `model` and `task`."""
         data: TextData = config.create("data")
-        size = max(data.tokenizer.vocab_size, mask_token(data.tokenizer) + 1)
+        size = max(data.tokenizer.vocab_size, mask_token_id(data.tokenizer) + 1)
         given = {"vocab_size": size, "context": data.context, "num_classes": None}
         return cls(config.create("model", **given), data, context, **config.section("task"))
 
     def next_batch(self) -> Batch:
         """The next windows with tokens hidden (B, T), the places of those (B K,), and what they are (B K,)."""
         tokens = self.windows.next().tokens
-        hidden = hide(tokens, self.mask, self.data.tokenizer.vocab_size, self.context.generator)
+        hidden = mask_tokens(tokens, self.mask, self.data.tokenizer.vocab_size, self.context.generator)
         return Batch(hidden, len(hidden[1]), {"tokens": tokens.numel() * self.context.world_size})
 
     def loss(self, batch: Batch) -> Loss:
@@ -67,12 +67,12 @@ class MaskedLanguageModelling(Task):
         scores, _ = self.model(shown, targets=targets, places=places)
         return Loss(scores.nats.mean())
 
-    def outcome(self, split: str) -> Tokens | None:
+    def outcome(self, split: str) -> TokenOutcome | None:
         """Losses of hidden tokens of the whole part, the same ones at each evaluation."""
         if split not in self.data.parts:
             return None
         with evaluating(self.model), self.context.autocast():
-            return read_with_blanks(self.model, self.data.parts[split], self.data.tokenizer, self.data.context)
+            return score_masked_text(self.model, self.data.parts[split], self.data.tokenizer, self.data.context)
 
     def inference_facts(self) -> dict[str, Any]:
         """The tokenizer and the window."""

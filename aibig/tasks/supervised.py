@@ -21,7 +21,7 @@ from aibig.data.labelled import LabelledData
 from aibig.errors import UserError
 from aibig.layers.modes import evaluating
 from aibig.metrics import functions as metrics
-from aibig.metrics.outcomes import Classes, Values
+from aibig.metrics.outcomes import ClassificationOutcome, RegressionOutcome
 from aibig.tasks.base import Batch, Context, Loss, Task
 
 
@@ -88,7 +88,7 @@ class Classification(Supervised):
     label_smoothing: probability spread over all classes (arXiv 1512.00567, section 7).
     """
 
-    headline: ClassVar[str] = "accuracy"
+    primary_metric: ClassVar[str] = "accuracy"
     target_type: ClassVar[str] = "classes"
 
     def __init__(
@@ -116,13 +116,13 @@ class Classification(Supervised):
         value = F.cross_entropy(scores, wanted, label_smoothing=self.label_smoothing)
         return Loss(value, {"accuracy": (mean.argmax(1) == targets).float().mean()})
 
-    def outcome(self, split: str) -> Classes | None:
+    def outcome(self, split: str) -> ClassificationOutcome | None:
         """The members' mean probabilities."""
         predicted = self.predict(split)
         if predicted is None:
             return None
         probabilities = predicted[0].softmax(2).mean(0)
-        return Classes(probabilities.cpu().numpy(), predicted[1].cpu().numpy(), self.data.class_names)
+        return ClassificationOutcome(probabilities.cpu().numpy(), predicted[1].cpu().numpy(), self.data.class_names)
 
     def inference_facts(self) -> dict[str, Any]:
         """Scaling, and the names of the classes."""
@@ -132,7 +132,7 @@ class Classification(Supervised):
 class Regression(Supervised):
     """How much: mean squared error over all members of an ensemble, of targets scaled to mean 0 and variance 1."""
 
-    headline: ClassVar[str] = "rmse"
+    primary_metric: ClassVar[str] = "rmse"
     target_type: ClassVar[str] = "values"
 
     def __init__(self, model: nn.Module, data: LabelledData, context: Context) -> None:
@@ -154,13 +154,13 @@ class Regression(Supervised):
         scaled = (targets - self.shift) / self.scale
         return Loss(F.mse_loss(outputs, scaled.expand_as(outputs)))
 
-    def outcome(self, split: str) -> Values | None:
+    def outcome(self, split: str) -> RegressionOutcome | None:
         """The members' mean, in the targets' units."""
         predicted = self.predict(split)
         if predicted is None:
             return None
         outputs = predicted[0].mean(0) * self.scale + self.shift
-        return Values(outputs.cpu().numpy(), predicted[1].cpu().numpy())
+        return RegressionOutcome(outputs.cpu().numpy(), predicted[1].cpu().numpy())
 
     def inference_facts(self) -> dict[str, Any]:
         """Scaling of features and targets."""

@@ -14,11 +14,11 @@ from aibig.errors import UserError
 from aibig.layers.dtensor import full
 from aibig.tasks.base import Context, Task
 from aibig.training.checkpoints import checkpoint
-from aibig.training.checkpoints.manager import Keeping
+from aibig.training.checkpoints.manager import CheckpointManager
 from aibig.training.devices.distributed import World, distribute, load_whole_state, whole_state
 from aibig.training.devices.generators import generators_state, load_generators_state
 from aibig.training.limits import Progress
-from aibig.training.logs.logbook import Logbook
+from aibig.training.logs.logbook import RunLog
 from aibig.training.optimizers.builders import OptimizerMaker
 from aibig.training.optimizers.ema import WeightAverage
 
@@ -47,7 +47,7 @@ class RunState:
     ) -> None:
         self.task, self.progress, self._context, self._world = task, progress, context, world
         self._average = None if ema_decay is None else WeightAverage(task.model, ema_decay)
-        self._modules = {"model": task.model, **task.followers}  # what is placed, sharded, compiled and saved
+        self._modules = {"model": task.model, **task.target_networks}  # what is placed, sharded, compiled and saved
         if self._average is not None:
             self._modules["average"] = self._average.module
         for module in self._modules.values():  # copies are made by now: shard them all alike
@@ -60,8 +60,10 @@ class RunState:
         for group in self.optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         self.scaler = torch.amp.GradScaler(context.device.type) if scaled else None
-        self.logbook = Logbook(world, folder)
-        self.keeping = Keeping(None if folder is None else folder / "checkpoints", keep_last, world, self.logbook.say)
+        self.logbook = RunLog(world, folder)
+        self.keeping = CheckpointManager(
+            None if folder is None else folder / "checkpoints", keep_last, world, self.logbook.say
+        )
 
     def parameters(self) -> list[nn.Parameter]:
         """What the optimizer trains."""

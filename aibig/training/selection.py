@@ -29,7 +29,7 @@ class Selection:
         """Whether it can be known only from an evaluation that what was asked for is possible."""
         return any(one is not None for one in (self.metric, self.patience, self.goal))
 
-    def check(self, metrics: Mapping[str, float], headline: str) -> None:
+    def check(self, metrics: Mapping[str, float], primary_metric: str) -> None:
         """Raise UserError if an evaluation that gave `metrics` can't be judged."""
         if not metrics and self.needs_evaluation:
             wanted = {"patience": self.patience, "goal": self.goal, "best_metric": self.metric}
@@ -38,18 +38,18 @@ class Selection:
                 f"trainer.{setting}: there is no validation part to judge by; give one (data.validation_fraction), or "
                 "leave it out"
             )
-        metric = self.metric or headline
+        metric = self.metric or primary_metric
         if metrics and metric not in metrics:
-            whose = "trainer.best_metric" if self.metric else "the task's headline"
+            whose = "trainer.best_metric" if self.metric else "the task's primary_metric"
             known = nearest(metric, metrics) or ""
             raise UserError(f"{whose}: {metric!r} is not evaluated{known}; there are: {', '.join(metrics)}")
 
     def judge(
-        self, metrics: Mapping[str, float], headline: str, lower_is_better: Collection[str], progress: Progress
+        self, metrics: Mapping[str, float], primary_metric: str, lower_is_better: Collection[str], progress: Progress
     ) -> bool:
         """Whether this evaluation is the best so far. `progress` keeps the best, and the patience used."""
-        self.check(metrics, headline)
-        metric = self.metric or headline
+        self.check(metrics, primary_metric)
+        metric = self.metric or primary_metric
         progress.lower_is_better = metric in lower_is_better
         score, sign = metrics[metric], -1.0 if progress.lower_is_better else 1.0
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class StopWish:
+class StopSignal:
     """Whether the user asked to stop; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ from aibig.training.optimizers import schedules as schedule
 from aibig.training.optimizers.gradient_step import GradientStep, norm_of
 from aibig.training.run_state import RunState
 from aibig.training.selection import Selection
-from aibig.training.signals import StopWish
+from aibig.training.signals import StopSignal
 
 PARTS_OF_A_RUN = 20  # how often a run is evaluated and saved, where nothing else is said
 STEPS_BETWEEN = 1_000  # and where only its minutes are limited
@@ -222,7 +222,7 @@ class Trainer:
             progress.epoch = progress.step * self.accumulate / task.updates_per_epoch
         if taken:
             self._state.after_update()
-        if self._gradient_step.host_looks:
+        if self._gradient_step.host_checks:
             self._watch_skipped(1, 0 if taken else 1)
         self._logbook.advance()
 
@@ -253,7 +253,7 @@ class Trainer:
                 f"step {self.progress.step}: {skipped} of the last {len(skips)} updates were skipped, "
                 "since their loss or gradient was not finite"
             )
-        if not self._gradient_step.host_looks:  # only now does the host know
+        if not self._gradient_step.host_checks:  # only now does the host know
             self._watch_skipped(len(skips), skipped)
         counts_before, seconds_before = self._at_last_log
         self._at_last_log = dict(self.progress.counts), seconds
@@ -266,7 +266,7 @@ class Trainer:
         cost = {"seconds": seconds, **rates, **peak_memory(self.device)}
         line = {"kind": "train", **self.progress.position(), **means, **state, **cost}
         self._logbook.write(line)
-        self._logbook.show({name: means[name] for name in ("loss", self.task.headline) if name in means} | rates)
+        self._logbook.show({name: means[name] for name in ("loss", self.task.primary_metric) if name in means} | rates)
         self._settle_up("log")
         self._tell("on_log", line)
 
@@ -277,16 +277,16 @@ class Trainer:
             self._settle_up("evaluate")
             return
         line = {"kind": "validation", **self.progress.position(), **metrics}
-        better = self.selection.judge(metrics, self.task.headline, self.task.lower_is_better, self.progress)
+        better = self.selection.judge(metrics, self.task.primary_metric, self.task.lower_is_better, self.progress)
         self._logbook.write(line)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self._logbook.note(f"step {self.progress.step}: validation {shown}{' (best)' if better else ''}")
         self._show_sample()
         self._settle_up("evaluate")
         if better:
-            self._keeping.best_weights = None  # those of an earlier best do not belong into this checkpoint
+            self._checkpoints.best_weights = None  # those of an earlier best do not belong into this checkpoint
             if not (saving and self._save()):
-                self._keeping.best_weights = self._state.evaluated_weights()
+                self._checkpoints.best_weights = self._state.evaluated_weights()
         self._tell("on_evaluation", line)
 
     def _validation_metrics(self) -> dict[str, float]:
@@ -304,15 +304,15 @@ class Trainer:
     def _save(self) -> bool:
         """Write a checkpoint, if there is a folder for it. Returns whether this moment is saved."""
         self._settle_up("save")
-        folder = self._keeping.folder
+        folder = self._checkpoints.folder
         if folder is None:
             return False
-        if self._keeping.holds(self.progress):
+        if self._checkpoints.holds(self.progress):
             return True
         with self.stopwatch.paused():
             self.progress.train_seconds = self.stopwatch.seconds()
             self._logbook.flush()
-            if not self._keeping.write(folder, self.progress, self._state.files):
+            if not self._checkpoints.write(folder, self.progress, self._state.files):
                 return False
         self._tell("on_save", checkpoint.path_of(folder, self.progress.step))
         return True
@@ -358,13 +358,13 @@ class Trainer:
         except Diverged:
             raise
         except Exception as error:
-            if self._keeping.folder is not None and self.progress.step:
+            if self._checkpoints.folder is not None and self.progress.step:
                 with suppress(Exception):  # the error that came first is the one to show
                     if self._is_whole and self.world.size == 1:  # other ranks know nothing of it
                         self._save()
                 if isinstance(error, UserError):  # says all in its own line
                     raise
-                saved = checkpoint.steps(self._keeping.folder)
+                saved = checkpoint.steps(self._checkpoints.folder)
                 last = f"the last checkpoint is of step {saved[-1]}; " if saved else "there is no checkpoint yet; "
                 if saved[-1:] == [self.progress.step]:
                     last = "everything so far is saved; "
@@ -423,18 +423,18 @@ class Trainer:
             parallel=self.parallel,
             compile=self.compile,
         )
-        self._logbook, self._keeping = self._state.logbook, self._state.keeping
+        self._logbook, self._checkpoints = self._state.logbook, self._state.keeping
         optimizer, scaler, parameters = self._state.optimizer, self._state.scaler, self._state.parameters()
         self._gradient_step = GradientStep(optimizer, parameters, self.world, self.device, scaler, self.clip_norm)
         self._skipped_in_a_row, self._fraction_before = 0, 0.0
-        self._stop_wish, self._is_whole = StopWish(), True
+        self._stop_wish, self._is_whole = StopSignal(), True
         seed_generators(derive_seed(self.context.seed, "training", self.world.rank))
         if resume:
             self._state.resume()
         self._at_last_log = dict(self.progress.counts), self.progress.train_seconds
         self.stopwatch = Stopwatch(self.device, self.progress.train_seconds)
         if self.selection.needs_evaluation and not self.progress.step:  # rather now than after a twentieth of the run
-            self.selection.check(self._validation_metrics(), task.headline)
+            self.selection.check(self._validation_metrics(), task.primary_metric)
         self._tell("on_begin", self)
         steps = self.limits.counts.get("steps")
         self._logbook.show_bar(self.progress.step, None if steps is None else int(steps))
@@ -460,7 +460,7 @@ class Trainer:
         return self.selection.reached(self.progress) or self.limits.reached(self.progress, self.stopwatch.seconds())
 
     def _saving_is_overdue(self) -> bool:
-        overdue = self._keeping.seconds_since() > self.save_seconds
+        overdue = self._checkpoints.seconds_since() > self.save_seconds
         if self.world.size > 1:
             return self.progress.step % self.log_every == 0 and self.world.any(overdue)
         return overdue
@@ -469,7 +469,7 @@ class Trainer:
         """End a run whose updates are all skipped, as far as the host knows: of the last `updates`, `skipped`."""
         self._skipped_in_a_row = self._skipped_in_a_row + skipped if skipped == updates else 0
         if self._skipped_in_a_row >= SKIPPED_IN_A_ROW_MAX:
-            folder = self._keeping.folder
+            folder = self._checkpoints.folder
             kept = "" if folder is None else f"; the checkpoints in {folder} are kept"
             raise Diverged(
                 f"step {self.progress.step}: {self._skipped_in_a_row} updates in a row had a loss or gradient that "

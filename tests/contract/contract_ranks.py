@@ -59,7 +59,7 @@ def following(
     make_optimizer: optimizer.OptimizerMaker = SGD,
     **settings: Any,
 ) -> dict[str, Any]:
-    """A follower and an average, whole or crashed and resumed."""
+    """A target_network and an average, whole or crashed and resumed."""
 
     def fit(crash_at: int | None, resume: bool) -> Following:
         run = {"max_steps": STEPS, "save_every": 5, "log_every": 4, "ema_decay": 0.3}

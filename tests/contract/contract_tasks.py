@@ -100,9 +100,9 @@ class Masked(Line):
 
 
 class Following(Line):
-    """Fits values to those of a follower, as double Q-learning does.
+    """Fits values to those of a target_network, as double Q-learning does.
 
-    every, fraction: so many updates apart, the follower moves so far. noise: of the inputs, drawn by each
+    every, fraction: so many updates apart, the target_network moves so far. noise: of the inputs, drawn by each
     rank for itself; without it all ranks together see what one alone sees.
     """
 
@@ -112,8 +112,8 @@ class Following(Line):
         self.context = context
         self.every, self.fraction, self.noise = every, fraction, noise
         self.model = Masked.make_model(outputs=3)
-        self.follower = copy.deepcopy(self.model).requires_grad_(False)
-        self.followers = {"follower": self.follower}
+        self.target_network = copy.deepcopy(self.model).requires_grad_(False)
+        self.target_networks = {"target_network": self.target_network}
         self.updates = 0
 
     @classmethod
@@ -124,12 +124,12 @@ class Following(Line):
         return now, then
 
     @staticmethod
-    def error(model: nn.Module, follower: nn.Module, now: Tensor, then: Tensor) -> Tensor:
-        """Mean squared difference to the follower's value of what the model chooses next."""
+    def error(model: nn.Module, target_network: nn.Module, now: Tensor, then: Tensor) -> Tensor:
+        """Mean squared difference to the target_network's value of what the model chooses next."""
         values = model(now)
         with torch.no_grad():
             best = model(then).argmax(1, keepdim=True)
-            wanted = now.sum(1, keepdim=True) + 0.9 * follower(then).gather(1, best)
+            wanted = now.sum(1, keepdim=True) + 0.9 * target_network(then).gather(1, best)
         return (values - wanted).square().mean()
 
     def next_batch(self) -> Batch:
@@ -141,17 +141,17 @@ class Following(Line):
 
     def loss(self, batch: Batch) -> Loss:
         """As `error` says."""
-        return Loss(self.error(self.model, self.follower, *batch.data))
+        return Loss(self.error(self.model, self.target_network, *batch.data))
 
     def after_update(self, step: int) -> None:
-        """The follower moves."""
+        """The target_network moves."""
         if step % self.every == 0:
             with torch.no_grad():
-                for own, other in zip(self.follower.parameters(), self.model.parameters(), strict=True):
+                for own, other in zip(self.target_network.parameters(), self.model.parameters(), strict=True):
                     own.lerp_(other, self.fraction)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many batches were drawn; the trainer keeps the follower."""
+        """How many batches were drawn; the trainer keeps the target_network."""
         return {"updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

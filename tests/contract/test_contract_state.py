@@ -1,4 +1,4 @@
-"""Carries and followers: handed over in order, saved, and after a crash as if there had been none."""
+"""Carries and target_networks: handed over in order, saved, and after a crash as if there had been none."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ STEPS = 11
 
 FOLLOWING = {"every": 1, "fraction": 0.2}, {"every": 3, "fraction": 1.0}
 TASKS: dict[str, Callable[[Context], Task]] = {
-    "soft follower": lambda context: Following(context, **FOLLOWING[0], noise=0.1),
-    "hard follower": lambda context: Following(context, **FOLLOWING[1], noise=0.1),
+    "soft target_network": lambda context: Following(context, **FOLLOWING[0], noise=0.1),
+    "hard target_network": lambda context: Following(context, **FOLLOWING[1], noise=0.1),
     "priorities": Prioritised,
     "memory": Remembering,
 }
 
 
 def follow_by_hand(*, every: int, fraction: float, ema_decay: float) -> dict[str, nn.Module]:
-    """Model, follower and average after a run of Following, in plain torch."""
+    """Model, target_network and average after a run of Following, in plain torch."""
     task = Following(Context(), every=every, fraction=fraction)
-    model, follower, average = task.model, task.follower, copy.deepcopy(task.model)
+    model, target_network, average = task.model, task.target_network, copy.deepcopy(task.model)
     sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for step in range(1, STEPS + 1):
         sgd.zero_grad()
-        Following.error(model, follower, *Following.rows(step - 1)).backward()
+        Following.error(model, target_network, *Following.rows(step - 1)).backward()
         sgd.step()
         decay = min(ema_decay, (1 + step) / (10 + step))
         with torch.no_grad():
-            parameters = (one.parameters() for one in (model, follower, average))
+            parameters = (one.parameters() for one in (model, target_network, average))
             for own, trailing, mean in zip(*parameters, strict=True):
                 mean.copy_(decay * mean + (1 - decay) * own)
                 if step % every == 0:
                     trailing.copy_((1 - fraction) * trailing + fraction * own)
-    return {"model": model, "follower": follower, "average": average}
+    return {"model": model, "target_network": target_network, "average": average}
 
 
 def assert_followed(modules: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -100,7 +100,7 @@ def test_on_an_accelerator_an_optimizer_that_cannot_skip_has_the_host_look(fused
     parameter = torch.nn.Parameter(torch.ones(3))
     sgd = torch.optim.SGD([parameter], lr=0.1, fused=fused)
     step = GradientStep(sgd, [parameter], World(), torch.device("mps"))
-    assert step.host_looks is not fused
+    assert step.host_checks is not fused
     for value, skipped in ((torch.inf, True), (1.0, False)):
         parameter.grad = torch.full((3,), value)
         taken, logged = step.take(torch.zeros(()), None)

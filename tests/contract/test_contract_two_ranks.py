@@ -1,4 +1,4 @@
-"""Two ranks compute what one does: weights, followers, averages, skipped updates, resumed runs."""
+"""Two ranks compute what one does: weights, target_networks, averages, skipped updates, resumed runs."""
 
 from __future__ import annotations
 

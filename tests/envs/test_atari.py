@@ -21,7 +21,9 @@ def test_observations_are_stacks_of_grey_pictures_and_rewards_are_clipped_in_tra
     for _ in range(300):
         step = pool.step(generator.integers(pool.actions, size=2))
         rewards |= set(step.reward.tolist())
-        assert np.array_equal(step.next_observation[step.acted][:, :-1], step.observation[step.acted][:, 1:])
+        assert np.array_equal(
+            step.next_observation[step.is_transition][:, :-1], step.observation[step.is_transition][:, 1:]
+        )
     returns, lengths = pool.run_episodes(lambda seen, _: generator.integers(pool.actions, size=len(seen)), range(3))
     assert rewards <= {0.0, 1.0} and returns.min() > 20 and lengths.min() > 50
 
@@ -46,7 +48,7 @@ def test_games_are_rebuilt_exactly_also_over_the_ends_of_episodes() -> None:
         actions = generator.integers(6, size=3)
         ours, theirs = pool.step(actions), other.step(actions)
         assert np.array_equal(ours.next_observation, theirs.next_observation)
-        assert np.array_equal(ours.acted, theirs.acted) and np.array_equal(ours.reward, theirs.reward)
+        assert np.array_equal(ours.is_transition, theirs.is_transition) and np.array_equal(ours.reward, theirs.reward)
         ended += len(ours.finished)
     assert ended == 3
 

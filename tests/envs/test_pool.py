@@ -85,10 +85,10 @@ def test_no_transition_crosses_an_episodes_end(vectorization: Any) -> None:
             episode = first[copy] + number // 4 * resets
             assert step.observation[copy].tolist() == [episode, count]
             if count == 3:  # the step after the end
-                assert not step.acted[copy] and step.next_observation[copy].tolist() == [episode + resets, 0]
+                assert not step.is_transition[copy] and step.next_observation[copy].tolist() == [episode + resets, 0]
                 assert step.reward[copy] == 0 and not step.terminated[copy] and not step.truncated[copy]
                 continue
-            assert step.acted[copy] and step.next_observation[copy].tolist() == [episode, count + 1]
+            assert step.is_transition[copy] and step.next_observation[copy].tolist() == [episode, count + 1]
             assert step.reward[copy] == count + 1
             assert step.terminated[copy] == (count == 2 and episode % 2 == 0)
             assert step.truncated[copy] == (count == 2 and episode % 2 == 1)
@@ -125,7 +125,7 @@ def test_a_pool_is_rebuilt_in_the_middle_of_an_episode(make: Callable[[], Any], 
         actions = generator.integers(pool.actions, size=3)
         ours, theirs = pool.step(actions), other.step(actions)
         assert np.array_equal(ours.next_observation, theirs.next_observation)
-        assert np.array_equal(ours.acted, theirs.acted)
+        assert np.array_equal(ours.is_transition, theirs.is_transition)
         assert np.array_equal(ours.reward, theirs.reward) and ours.finished == theirs.finished
     pool.close()
     other.close()
@@ -143,7 +143,7 @@ def test_a_vector_entry_point_gives_what_single_environments_give() -> None:
         actions = generator.integers(2, size=4)
         step = pool.step(actions)
         for copy in range(4):
-            if not step.acted[copy]:
+            if not step.is_transition[copy]:
                 length[copy] = 0
                 assert np.abs(step.next_observation[copy]).max() <= 0.05 and step.reward[copy] == 0
                 continue

@@ -136,7 +136,7 @@ def test_compiled_it_is_the_same(width: int, cap: float | None, biased: bool) ->
 
     def loss(*inputs: Any) -> Tensor:
         scores = token_scores(*inputs, cap=cap)
-        return (scores.nats + scores.log_normalizer.square() - scores.mean_logit).mean()
+        return (scores.nats + scores.logsumexp.square() - scores.mean_logit).mean()
 
     compiled = torch.compile(loss, backend="aot_eager")
     found, expected = (torch.autograd.grad(one(*inputs), wanted) for one in (compiled, loss))

@@ -21,8 +21,8 @@ def make(**settings: Any) -> Any:
 def test_each_place_sees_the_whole_text_and_no_padding() -> None:
     model = make()
     tokens, lengths = torch.randint(19, (2, 9)), torch.tensor([9, 5])
-    logits, memory = model(tokens, lengths)
-    assert logits.shape == (2, 9, 20) and memory is None
+    logits, state = model(tokens, lengths)
+    assert logits.shape == (2, 9, 20) and state is None
     alone, _ = model(tokens[1:, :5])
     torch.testing.assert_close(logits[1:, :5], alone)
     tokens[:, 4] = 19
@@ -34,11 +34,11 @@ def test_losses_at_chosen_places_are_those_of_the_logits_there() -> None:
     model = make(dropout=0.0).train()
     tokens, lengths, targets = torch.randint(20, (2, 9)), torch.tensor([9, 5]), torch.tensor([3, 4, 5])
     places = torch.tensor([0, 8, 9 + 2])
-    scores, memory = model(tokens, lengths, targets=targets, places=places)
+    scores, state = model(tokens, lengths, targets=targets, places=places)
     logits, _ = model(tokens, lengths)
     expected = F.cross_entropy(logits.flatten(0, 1)[places], targets, reduction="none")
     torch.testing.assert_close(scores.nats, expected)
-    assert memory is None
+    assert state is None
 
 
 def test_a_classifier_pools_the_first_token_and_has_no_other_head() -> None:

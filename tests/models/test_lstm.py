@@ -56,10 +56,10 @@ def test_layer_by_layer_is_what_torch_does_at_once(bidirectional: bool) -> None:
     settings: dict[str, Any] = {"num_classes": 3, "bidirectional": bidirectional}
     plain, grown = make(**settings), make(**settings, weight_drop=1e-12)
     grown.load_state_dict(plain.state_dict())
-    inputs, memory = torch.randn(3, 9, 8), grown.lstm.start_memory(3)
-    memory = tuple(torch.randn_like(one) for one in memory)
+    inputs, state = torch.randn(3, 9, 8), grown.lstm.init_state(3)
+    state = tuple(torch.randn_like(one) for one in state)
     for lengths in (None, torch.tensor([4, 9, 1])):
-        (ours, our_memory), (theirs, their_memory) = (one.lstm(inputs, memory, lengths) for one in (grown, plain))
+        (ours, our_memory), (theirs, their_memory) = (one.lstm(inputs, state, lengths) for one in (grown, plain))
         torch.testing.assert_close(ours, theirs)
         torch.testing.assert_close(our_memory, their_memory)
 
@@ -68,12 +68,12 @@ def test_layer_by_layer_is_what_torch_does_at_once(bidirectional: bool) -> None:
 def test_two_halves_are_the_whole(settings: dict[str, Any]) -> None:
     model, tokens = make(**settings).eval(), some_tokens()
     whole, end = model(tokens)
-    first, memory = model(tokens[:, :4], None, model.start_memory(3))
-    kept = [one.clone() for one in memory]
-    second, after = model(tokens[:, 4:], None, memory)
+    first, state = model(tokens[:, :4], None, model.init_state(3))
+    kept = [one.clone() for one in state]
+    second, after = model(tokens[:, 4:], None, state)
     torch.testing.assert_close(torch.cat([first, second], 1), whole)
     torch.testing.assert_close(after, end)
-    assert all(torch.equal(one, other) for one, other in zip(memory, kept, strict=True))  # a new one was returned
+    assert all(torch.equal(one, other) for one, other in zip(state, kept, strict=True))  # a new one was returned
 
 
 @pytest.mark.parametrize("settings", [{}, *PARTS])
@@ -82,23 +82,23 @@ def test_padding_changes_nothing_and_memory_ends_at_the_true_end(settings: dict[
     model, tokens, lengths = make(**settings).train(training), some_tokens(), torch.tensor([4, 9, 1])
     other = tokens.clone()
     other[0, 4:] = other[2, 1:] = 0
-    (scores, memory), (again, memory_again) = (with_seed(model, one, lengths) for one in (tokens, other))
+    (scores, state), (again, memory_again) = (with_seed(model, one, lengths) for one in (tokens, other))
     for row, length in enumerate(lengths.tolist()):
         assert torch.equal(scores[row, :length], again[row, :length])
-    torch.testing.assert_close(memory, memory_again)
+    torch.testing.assert_close(state, memory_again)
     if not training:
         _, alone = model(tokens[:1, :4])
-        torch.testing.assert_close(model.select_memory(memory, torch.tensor([0])), alone)
+        torch.testing.assert_close(model.select_state(state, torch.tensor([0])), alone)
 
 
 def test_rows_of_a_memory() -> None:
     model = make(projection=8)
-    _, memory = model(some_tokens())
-    hidden, cell = model.select_memory(memory, torch.tensor([2, 0]))
-    assert torch.equal(hidden, memory[0][:, [2, 0]]) and torch.equal(cell, memory[1][:, [2, 0]])
-    assert not model.memory_rewinds
+    _, state = model(some_tokens())
+    hidden, cell = model.select_state(state, torch.tensor([2, 0]))
+    assert torch.equal(hidden, state[0][:, [2, 0]]) and torch.equal(cell, state[1][:, [2, 0]])
+    assert not model.can_truncate
     with pytest.raises(UserError, match="can't forget"):
-        model.rewind_memory(memory, torch.tensor([1, 1, 1]))
+        model.truncate_state(state, torch.tensor([1, 1, 1]))
 
 
 def test_a_tied_head_is_the_embedding_also_when_copied_saved_and_loaded(tmp_path: Path) -> None:
@@ -214,12 +214,12 @@ def test_targets_give_the_losses_of_the_logits_and_the_states() -> None:
     model, tokens = make(dropout=0.5), some_tokens()
     targets = some_tokens().roll(1, 1)
     logits, _ = with_seed(model, tokens)
-    scores, memory = with_seed(model, tokens, None, None, targets)
+    scores, state = with_seed(model, tokens, None, None, targets)
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
     torch.testing.assert_close(scores.nats, expected.view(3, 9))
     raw, dropped = scores.states
     assert torch.equal(model.head(dropped), logits) and not torch.equal(raw, dropped)
-    torch.testing.assert_close(raw[:, -1], memory[0][-1])
+    torch.testing.assert_close(raw[:, -1], state[0][-1])
 
 
 @pytest.mark.parametrize("settings", [{}, *PARTS])
@@ -228,8 +228,8 @@ def test_mixed_precision_runs_on_any_processor(settings: dict[str, Any], dtype: 
     model, tokens = make(**settings).eval(), some_tokens()
     expected, _ = model(tokens)
     with torch.autocast("cpu", dtype=dtype):
-        scores, memory = model(tokens)
-        model(tokens, torch.tensor([9, 4, 1]), memory)
-        model.train()(tokens, None, memory)[0].float().sum().backward()
+        scores, state = model(tokens)
+        model(tokens, torch.tensor([9, 4, 1]), state)
+        model.train()(tokens, None, state)[0].float().sum().backward()
     torch.testing.assert_close(scores.float(), expected, rtol=0.05, atol=0.05)
     assert all(one.grad.isfinite().all() for one in model.parameters())

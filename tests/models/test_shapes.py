@@ -136,9 +136,9 @@ def test_memory_carries_what_was_read(name: str) -> None:
     model = aibig.create_model(name, vocab_size=20).eval()
     tokens = torch.randint(20, (2, 12))
     whole, _ = model(tokens)
-    first, memory = model(tokens[:, :5], None, model.start_memory(2))
-    second, memory = model(tokens[:, 5:6], None, memory)
-    third, _ = model(tokens[:, 6:], None, memory)
+    first, state = model(tokens[:, :5], None, model.init_state(2))
+    second, state = model(tokens[:, 5:6], None, state)
+    third, _ = model(tokens[:, 6:], None, state)
     torch.testing.assert_close(torch.cat([first, second, third], 1), whole, rtol=1e-4, atol=1e-5)
 
 
@@ -166,7 +166,7 @@ def test_attention_is_softmax_of_scaled_products_of_normalised_vectors() -> None
     attention.norm.weight.data.copy_(gain)
     inputs = torch.randn(1, 5, 8, dtype=torch.float64)
     rotation = rotary_angles(torch.arange(5), 4)
-    q, k, v = attention.queries_keys_values(inputs).view(5, 3, 2, 4).unbind(1)  # (T, N, D) each
+    q, k, v = attention.qkv_proj(inputs).view(5, 3, 2, 4).unbind(1)  # (T, N, D) each
     mixed = torch.zeros(5, 2, 4, dtype=torch.float64)
     for head in range(2):
         normed = [one[:, head] / one[:, head].square().mean(1, keepdim=True).sqrt() for one in (q, k)]
@@ -174,7 +174,7 @@ def test_attention_is_softmax_of_scaled_products_of_normalised_vectors() -> None
         for time in range(5):
             weights = (queries[time] @ keys[: time + 1].T / 4**0.5).softmax(0)
             mixed[time, head] = weights @ v[: time + 1, head]
-    torch.testing.assert_close(attention(inputs, rotation, causal=True)[0], attention.out(mixed.reshape(5, 8)))
+    torch.testing.assert_close(attention(inputs, rotation, causal=True)[0], attention.out_proj(mixed.reshape(5, 8)))
 
 
 def test_rotation_depends_on_distance_alone() -> None:

@@ -30,7 +30,7 @@ def test_what_is_set_goes_before_the_size(name: str) -> None:
     model = aibig.create_model(name, vocab_size=11, context=8, width=16, layers=3, heads=4)
     assert model.embedding.weight.shape == (11, 16) and len(model.blocks) == 3 and model.blocks[0].attention.heads == 4
     widened: dict[str, int] = {"gpt2": 64, "llama": 2 * 42, "bert": 64}  # SwiGLU: 8/3, twice
-    assert model.blocks[0].feed_forward.up.weight.shape == (widened[name], 16)
+    assert model.blocks[0].feed_forward.up_proj.weight.shape == (widened[name], 16)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "bert"])

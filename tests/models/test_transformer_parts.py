@@ -52,10 +52,10 @@ def test_rows_read_in_pieces_of_their_own_length_give_what_they_give_alone(way: 
     model = make(**WAYS[way])
     tokens, lengths = torch.randint(20, (3, 9)), torch.tensor([9, 4, 6])
     more = torch.randint(20, (3, 5))
-    memory = model.start_memory(3)
-    first, memory = model(tokens, lengths, memory)
-    second, memory = model(more[:, :4], None, memory)
-    third, memory = model(more[:, 4:], None, memory)
+    state = model.init_state(3)
+    first, state = model(tokens, lengths, state)
+    second, state = model(more[:, :4], None, state)
+    third, state = model(more[:, 4:], None, state)
     for row, length in enumerate(lengths.tolist()):
         alone, _ = model(torch.cat([tokens[row, :length], more[row]])[None])
         pieces = torch.cat([first[row, :length], second[row], third[row]])
@@ -67,12 +67,12 @@ def test_what_is_forgotten_leaves_no_trace_and_chosen_rows_go_on(way: str) -> No
     model = make(**WAYS[way])
     tokens, wrong = torch.randint(20, (3, 9)), torch.randint(20, (3, 4))
     whole, _ = model(tokens)
-    _, memory = model(tokens[:, :5], None, model.start_memory(3))
-    _, memory = model(wrong, None, memory)
-    memory = model.rewind_memory(memory, torch.tensor([5, 4, 5]))
-    memory = model.select_memory(memory, torch.tensor([2, 1]))
+    _, state = model(tokens[:, :5], None, model.init_state(3))
+    _, state = model(wrong, None, state)
+    state = model.truncate_state(state, torch.tensor([5, 4, 5]))
+    state = model.select_state(state, torch.tensor([2, 1]))
     again = torch.stack([tokens[2, 5:8], tokens[1, 4:7]])
-    found, _ = model(again, None, memory)
+    found, _ = model(again, None, state)
     torch.testing.assert_close(found[0], whole[2, 5:8], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[1], whole[1, 4:7], rtol=1e-4, atol=1e-5)
 
@@ -109,7 +109,7 @@ def test_rotary_positions_need_an_even_number_of_channels() -> None:
 def test_memory_that_is_full_says_so() -> None:
     model = make()
     with pytest.raises(UserError, match="holds 6 tokens, not 7"):
-        model(torch.zeros(1, 7, dtype=torch.long), None, model.start_memory(1, 6))
+        model(torch.zeros(1, 7, dtype=torch.long), None, model.init_state(1, 6))
 
 
 def test_a_window_looks_back_so_far_and_no_further() -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import aibig
 from aibig.config.run_config import load_config
-from aibig.data.text.mask_tokens import hide
+from aibig.data.text.mask_tokens import mask_tokens
 from aibig.errors import UserError
 from aibig.inference.predictor import load_predictor
 from aibig.runs.train import build
@@ -30,7 +30,7 @@ MODELS = [CONFIG["model"], {"name": "lstm", "embedding": 16, "hidden": 32, "laye
 
 def test_a_seventh_is_hidden_and_most_of_it_behind_the_blank() -> None:
     tokens = torch.arange(20).repeat(100, 10)  # (100, 200)
-    shown, places, targets = hide(tokens, 99, 20, torch.Generator().manual_seed(0))
+    shown, places, targets = mask_tokens(tokens, 99, 20, torch.Generator().manual_seed(0))
     flat = shown.flatten()
     assert len(places) == len(set(places.tolist())) == 100 * 30
     assert torch.equal(targets, tokens.flatten()[places])

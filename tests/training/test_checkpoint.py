@@ -97,21 +97,21 @@ def test_a_large_replay_is_saved_and_restored_without_a_second_copy(tmp_path: Pa
 import sys
 from pathlib import Path
 import numpy as np
-from aibig.data.frame_replay import FrameReplay
-from aibig.data.transitions import Layout, Steps
-from aibig.training import checkpoint
-from aibig.training.distributed import World
+from aibig.data.replay.frame_replay import FrameReplay
+from aibig.data.replay.base import EnvStep, ReplaySpec
+from aibig.training.checkpoints import checkpoint
+from aibig.training.devices.distributed import World
 import torch
 
 def megabytes(what):
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(what)).split()[1]) / 1e3
 
-folder, layout = Path(sys.argv[1]), Layout((4, 84, 84), 6, 4, torch.uint8, 4)
-replays = [FrameReplay(layout, capacity=28_000) for _ in range(2)]
+folder, spec = Path(sys.argv[1]), ReplaySpec((4, 84, 84), 6, 4, torch.uint8, 4)
+replays = [FrameReplay(spec, capacity=28_000) for _ in range(2)]
 frames, zeros, no = np.ones((4, 4, 84, 84), np.uint8), np.zeros(4, np.float32), np.zeros(4, bool)
 for _ in range(5_250):
-    replays[0].add(Steps(frames, np.zeros(4, np.int64), zeros, frames, no, no, ~no))
+    replays[0].add(EnvStep(frames, np.zeros(4, np.int64), zeros, frames, no, no, ~no))
 peak = megabytes("VmHWM")
 assert checkpoint.try_to_write(folder, 1, {"rank-0": replays[0].state_dict()}, World()) is None
 path = checkpoint.newest_whole(folder, print)

@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = """
 import resource, sys, torch
-from aibig.training.cpu import keep_memory
+from aibig.training.devices.cpu import keep_memory
 if sys.argv[1] == "kept":
     keep_memory()
 def step():

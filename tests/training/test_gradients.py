@@ -17,7 +17,7 @@ def test_the_device_skips_what_is_not_finite(with_scaler: bool, loss: float, poi
     model = torch.nn.Linear(2, 1)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0) if with_scaler else None
     step = GradientStep(adamw()(model), list(model.parameters()), World(), torch.device("cpu"), scaler)
-    step.host_looks = False  # fused AdamW honours found_inf on the CPU too
+    step.host_checks = False  # fused AdamW honours found_inf on the CPU too
     before = [one.detach().clone() for one in model.parameters()]
     value = model(torch.ones(1, 2)).sum() + poison * model.weight.sum()
     (value if scaler is None else scaler.scale(value)).backward()

@@ -118,10 +118,10 @@ def test_a_model_that_is_not_registered_ends_with_its_head() -> None:
 
 def test_rates_of_layers_and_parts() -> None:
     model = aibig.create_model("transformer", vocab_size=7, width=8, heads=2, layers=2)
-    model.learning_rate_factors = {"blocks.0.attention.out.weight": 0.5, "embedding.weight": 0.25}
+    model.learning_rate_factors = {"blocks.0.attention.out_proj.weight": 0.5, "embedding.weight": 0.25}
     optimizer = make_muon(lr=1.0, adamw_lr=2.0, embedding_lr=8.0, head_lr=4.0)(model)
     rates = {one: group["lr"] for group in optimizer.param_groups for one in group["params"]}
-    attention = [block.attention.out.weight for block in model.blocks]
+    attention = [block.attention.out_proj.weight for block in model.blocks]
     assert [rates[one] for one in (*attention, model.embedding.weight, model.head.weight)] == [0.5, 1.0, 2.0, 4.0]
     model.blocks[0].requires_grad_(False)
     frozen = make_muon()(model)
@@ -132,10 +132,10 @@ def test_rates_of_layers_and_parts() -> None:
 
 TRANSFORMER = {"vocab_size": 7, "width": 16, "heads": 2, "kv_heads": 1, "feed_forward": 12, "activation": "swiglu"}
 STACKED: list[tuple[str, dict[str, Any], str, Callable[[Tensor], Tensor]]] = [
-    ("transformer", TRANSFORMER, "blocks.0.attention.queries_keys_values", lambda one: one.view(4, 8, 16)),
-    ("transformer", TRANSFORMER, "blocks.0.attention.out", lambda one: one.view(16, 2, 8).transpose(0, 1)),
-    ("transformer", TRANSFORMER, "blocks.0.feed_forward.up", lambda one: one.view(2, 12, 16)),
-    ("transformer", TRANSFORMER, "blocks.0.feed_forward.down", lambda one: one[None]),
+    ("transformer", TRANSFORMER, "blocks.0.attention.qkv_proj", lambda one: one.view(4, 8, 16)),
+    ("transformer", TRANSFORMER, "blocks.0.attention.out_proj", lambda one: one.view(16, 2, 8).transpose(0, 1)),
+    ("transformer", TRANSFORMER, "blocks.0.feed_forward.up_proj", lambda one: one.view(2, 12, 16)),
+    ("transformer", TRANSFORMER, "blocks.0.feed_forward.down_proj", lambda one: one[None]),
     ("lstm", {"vocab_size": 7, "embedding": 6, "hidden": 10}, "lstm.weight_ih_l0", lambda one: one.view(4, 10, 6)),
     ("net", {"in_features": 5, "hidden": [4], "members": 3}, "hidden_layers.0", lambda one: one),
     ("cnn", {"widths": [6, 4]}, "stages.0.1.0", lambda one: one.flatten(1)[None]),

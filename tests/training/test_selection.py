@@ -54,6 +54,6 @@ def test_what_is_not_evaluated_is_refused_with_what_is() -> None:
         Selection("acuracy").check({"accuracy": 1.0, "f1": 1.0}, "accuracy")
     with pytest.raises(UserError, match=r"trainer.patience: there is no validation part"):
         Selection(patience=3).check({}, "accuracy")
-    with pytest.raises(UserError, match=r"the task's headline: 'loss' is not evaluated; there are: f1"):
+    with pytest.raises(UserError, match=r"the task's primary_metric: 'loss' is not evaluated; there are: f1"):
         Selection().check({"f1": 1.0}, "loss")
     Selection().check({}, "accuracy")

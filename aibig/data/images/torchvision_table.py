@@ -48,15 +48,19 @@ IN_FILES: dict[str, Parts] = {  # pictures that are decoded when they are drawn
 }
 
 
-def find(name: str) -> Entry | None:
+def find_entry(name: str) -> Entry | None:
     """The row of a torchvision dataset's own name ("CIFAR10")."""
     home = "aibig.data.images.torchvision_datasets"
     signature = f"{home}:{'emnist' if name == 'EMNIST' else 'mnist'}"
     if name in IN_MEMORY:
-        return Entry(name, f"{home}:{name}", family="nets", into="aibig.data.arrays:ArrayData", signature=signature)
+        return Entry(name, f"{home}:{name}", family="nets", wrapper="aibig.data.arrays:ArrayData", signature=signature)
     if name in IN_FILES:
         return Entry(
-            name, f"{home}:{name}", family="nets", into="aibig.data.images.image_folder:ImageData", signature=signature
+            name,
+            f"{home}:{name}",
+            family="nets",
+            wrapper="aibig.data.images.image_folder:ImageData",
+            signature=signature,
         )
     return None
 

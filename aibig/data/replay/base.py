@@ -6,6 +6,7 @@ B transitions, E environments, A actions.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -30,25 +31,26 @@ class Transitions(NamedTuple):
     action_mask: Tensor | None  # (B, A) the actions that could be taken, where not all always can
     next_action_mask: Tensor | None  # (B, A)
     weight: Tensor | None  # (B,) importance weights over their largest, where draws are not uniform
-    places: Tensor  # (B,) int64 where each is kept, for `update_priorities`
+    indices: Tensor  # (B,) int64 where each is kept, for `update_priorities`
 
 
-class Steps(NamedTuple):
-    """What E environments did at one time, in NumPy."""
+class EnvStep(NamedTuple):
+    """What one step of E environments gave, in NumPy. Only `terminated` ends the future's value; truncated does not."""
 
-    observation: Array  # (E, ...)
-    action: Array  # (E,)
-    reward: Array  # (E,)
+    observation: Array  # (E, ...) acted on
+    action: Array  # (E,) int64
+    reward: Array  # (E,) float32
     next_observation: Array  # (E, ...) of the same episode, also at its end
-    terminated: Array  # (E,)
-    truncated: Array  # (E,)
-    acted: Array  # (E,) False where an environment was reset, which is no step
-    action_mask: Array | None = None  # (E, A)
+    terminated: Array  # (E,) bool
+    truncated: Array  # (E,) bool
+    is_transition: Array  # (E,) bool, False where the environment was reset instead
+    action_mask: Array | None = None  # (E, A) allowed at `observation`; None: all always are
     next_action_mask: Array | None = None  # (E, A)
+    finished: Sequence[tuple[float, int]] = ()  # (return, length in env steps) of the episodes that ended
 
 
 @dataclass(frozen=True)
-class Layout:
+class ReplaySpec:
     """What the steps to be kept are like, and how they are joined and drawn.
 
     observation_dtype: bytes of pictures stay bytes. frame_stack: frames that stand along the first axis of an
@@ -79,7 +81,7 @@ class Layout:
 class ReplayBuffer(Protocol):
     """Keeps steps and draws transitions."""
 
-    layout: Layout
+    spec: ReplaySpec
     batch_size: int
     capacity: int  # transitions that it can hold
     is_fixed: bool  # nothing can be added: the agent does not act
@@ -87,14 +89,14 @@ class ReplayBuffer(Protocol):
     def __len__(self) -> int:
         """Transitions that can be drawn."""
 
-    def add(self, steps: Steps) -> None:
+    def add(self, step: EnvStep) -> None:
         """Keep what E environments did at one time."""
 
     def sample(self, count: int, generator: torch.Generator, importance_exponent: float = 1.0) -> Transitions:
         """`count` transitions, drawn with replacement."""
 
-    def update_priorities(self, places: Tensor, errors: Tensor) -> None:
-        """The errors (B,) of what was drawn at these places (B,)."""
+    def update_priorities(self, indices: Tensor, errors: Tensor) -> None:
+        """The errors (B,) of what was sampled from these indices (B,)."""
 
     def forget(self, environments: list[int]) -> None:
         """Drop the open steps of some environments, whose episodes can't be gone on with."""

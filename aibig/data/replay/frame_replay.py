@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aibig.config.settings import PositiveInt
-from aibig.data.replay.base import Layout, Steps, Transitions, check_capacity, filled, reserved
+from aibig.data.replay.base import EnvStep, ReplaySpec, Transitions, check_capacity, filled, reserved
 from aibig.data.replay.priorities import Priorities, importance_weights
 from aibig.errors import UserError
 
@@ -39,36 +39,36 @@ class FrameReplay:
 
     def __init__(
         self,
-        layout: Layout,
+        spec: ReplaySpec,
         *,
         batch_size: PositiveInt = 32,
         capacity: PositiveInt = 100_000,
         on_device: bool = False,
     ) -> None:
-        if layout.observation_dtype != torch.uint8:
+        if spec.observation_dtype != torch.uint8:
             raise UserError("frame_replay keeps pictures of bytes; take 'replay' for other observations")
-        self.batch_size, self.capacity, self.layout = batch_size, capacity, layout
-        self._stack, self._steps, self._envs = layout.frame_stack, layout.n_step, layout.environments
+        self.batch_size, self.capacity, self.spec = batch_size, capacity, spec
+        self._stack, self._steps, self._envs = spec.frame_stack, spec.n_step, spec.environments
         self._slots = capacity // self._envs
         if self._slots < self._stack + self._steps + 1:
             least = (self._stack + self._steps + 1) * self._envs
             raise UserError(f"capacity {capacity:,} is too small for {self._envs} environments; set {least:,} or more")
-        shape = layout.observation_shape[1:] if self._stack > 1 else layout.observation_shape
+        shape = spec.observation_shape[1:] if self._stack > 1 else spec.observation_shape
         cells = (self._slots * self._envs,)
-        self._frames = reserved(cells[0], shape, torch.uint8, layout.device if on_device else None)
+        self._frames = reserved(cells[0], shape, torch.uint8, spec.device if on_device else None)
         self._action, self._reward = np.zeros(cells, np.int32), np.zeros(cells, np.float32)
-        self._terminated, self._ended, self._acted = (np.zeros(cells, bool) for _ in range(3))
+        self._terminated, self._ended, self._is_transition = (np.zeros(cells, bool) for _ in range(3))
         self._age = np.zeros(cells, np.uint8)  # steps since the episode began, up to 255
-        self._masks = np.zeros((*cells, layout.actions), bool) if layout.action_masks else None
+        self._masks = np.zeros((*cells, spec.actions), bool) if spec.action_masks else None
         self._firsts: dict[int, Tensor] = {}  # place -> the older frames (S - 1, ...) of an episode's first observation
         self._begins = np.ones(self._envs, bool)  # whose next slot is an episode's first
         self._added = 0  # slots
-        self._priorities = Priorities(len(self._action), layout.priority_exponent) if layout.priority_exponent else None
+        self._priorities = Priorities(len(self._action), spec.priority_exponent) if spec.priority_exponent else None
 
     def __len__(self) -> int:
         """Steps among which is drawn, those by which an environment was reset among them; 0 if they are all such."""
         slots = range(self._oldest(), self._newest() + 1)
-        if len(slots) <= 2 * self._steps and not any(self._acted[self._places(slot)].any() for slot in slots):
+        if len(slots) <= 2 * self._steps and not any(self._is_transition[self._places(slot)].any() for slot in slots):
             return 0  # a resume in the first steps forgets them all
         return len(slots) * self._envs
 
@@ -84,7 +84,7 @@ class FrameReplay:
         """Those of all environments."""
         return slot % self._slots * self._envs + np.arange(self._envs)
 
-    def add(self, steps: Steps) -> None:
+    def add(self, steps: EnvStep) -> None:
         """Keep this in the oldest's place; `next_observation` is what comes in the next step."""
         observation, ended = steps.observation, steps.terminated | steps.truncated
         places = self._places(self._added)
@@ -93,15 +93,19 @@ class FrameReplay:
         older = self._places(self._added - 1)
         newest = torch.from_numpy(observation[:, -1] if self._stack > 1 else observation)
         self._frames[places[0] : places[-1] + 1].copy_(newest)
-        self._action[places], self._reward[places] = steps.action, self.layout.rewards(steps.reward)
-        self._terminated[places], self._ended[places], self._acted[places] = steps.terminated, ended, steps.acted
+        self._action[places], self._reward[places] = steps.action, self.spec.rewards(steps.reward)
+        self._terminated[places], self._ended[places], self._is_transition[places] = (
+            steps.terminated,
+            ended,
+            steps.is_transition,
+        )
         self._age[places] = np.where(self._begins, 0, np.minimum(self._age[older], 254) + 1)
         if self._masks is not None:
             self._masks[places] = steps.action_mask
         if self._stack > 1:
             for env in np.flatnonzero(self._begins).tolist():
                 self._firsts[int(places[env])] = torch.tensor(observation[env, :-1], device=self._frames.device)
-        self._begins = ~steps.acted  # the reset's result comes next
+        self._begins = ~steps.is_transition  # the reset's result comes next
         self._added += 1
         if self._priorities is not None:
             self._priorities.remove(places)
@@ -109,7 +113,7 @@ class FrameReplay:
                 self._priorities.remove(self._places(slot))
             if self._newest() >= self._oldest():
                 ready = self._places(self._newest())
-                self._priorities.add(ready[self._acted[ready]])
+                self._priorities.add(ready[self._is_transition[ready]])
 
     def sample(self, count: int, generator: torch.Generator, importance_exponent: float = 1.0) -> Transitions:
         """`count` transitions, drawn with replacement."""
@@ -123,7 +127,7 @@ class FrameReplay:
         ahead = (places[:, None] + np.arange(self._steps) * self._envs) % cells  # (B, n)
         ended = self._ended[ahead]
         reached = np.concatenate([np.ones((count, 1), bool), ~np.logical_or.accumulate(ended[:, :-1], 1)], 1)
-        discounts = self.layout.discount ** np.arange(self._steps + 1)
+        discounts = self.spec.discount ** np.arange(self._steps + 1)
         reward = (self._reward[ahead] * discounts[:-1] * reached).sum(1, dtype=np.float32)
         steps = reached.sum(1)
         last = (places + (steps - 1) * self._envs) % cells
@@ -148,7 +152,7 @@ class FrameReplay:
         while (missing := count - sum(map(len, drawn))) > 0:
             numbers = torch.randint(slots * self._envs, (missing,), generator=generator).numpy()
             places = (oldest * self._envs + numbers) % len(self._action)
-            drawn.append(places[self._acted[places]])
+            drawn.append(places[self._is_transition[places]])
         return np.concatenate(drawn)
 
     def _observations(self, places: Places) -> Tensor:
@@ -176,7 +180,7 @@ class FrameReplay:
     def forget(self, environments: list[int]) -> None:
         """Drop the open steps of some environments, whose episodes can't be gone on with."""
         for slot in range(max(0, self._added - self._steps), self._added):
-            self._acted[self._places(slot)[environments]] = False
+            self._is_transition[self._places(slot)[environments]] = False
         self._begins[environments] = True
 
     def state_dict(self) -> dict[str, Any]:
@@ -209,5 +213,5 @@ class FrameReplay:
             "reward": self._reward,
             "age": self._age,
         }
-        arrays |= {"terminated": self._terminated, "ended": self._ended, "acted": self._acted}
+        arrays |= {"terminated": self._terminated, "ended": self._ended, "is_transition": self._is_transition}
         return arrays if self._masks is None else arrays | {"masks": self._masks}

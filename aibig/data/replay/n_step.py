@@ -34,16 +34,16 @@ class NStep:
         next_observation: Array,
         terminated: Array,
         ended: Array,
-        acted: Array,
+        is_transition: Array,
     ) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
         """Take a step: observation, next_observation (E, ...), the others (E,). Yield what it completes.
 
         That is, a few times: observation (R, ...), action (R,), the discounted sum of rewards (R,), next
         observation (R, ...), and what the next state's value counts for (R,), discount**steps or, where the
         episode terminated, 0. ended: terminated or truncated; a truncated episode's last state still counts.
-        acted: False where an environment was reset, which is no step.
+        is_transition: False where an environment was reset, which is no step.
         """
-        self._waiting.append((observation, action, np.zeros_like(reward), acted.copy()))
+        self._waiting.append((observation, action, np.zeros_like(reward), is_transition.copy()))
         full = len(self._waiting) == self.steps
         any_ended = bool(ended.any())
         for position, (first, chosen, summed, waits) in enumerate(self._waiting):

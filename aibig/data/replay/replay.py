@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aibig.config.settings import ExistingPath, PositiveInt
-from aibig.data.replay.base import Array, Layout, Steps, Transitions, check_capacity, filled, reserved
+from aibig.data.replay.base import Array, EnvStep, ReplaySpec, Transitions, check_capacity, filled, reserved
 from aibig.data.replay.n_step import NStep
 from aibig.data.replay.priorities import Priorities, importance_weights
 from aibig.errors import UserError
@@ -34,21 +34,21 @@ class Replay:
 
     def __init__(
         self,
-        layout: Layout,
+        spec: ReplaySpec,
         *,
         batch_size: PositiveInt = 64,
         capacity: PositiveInt = 50_000,
         demonstrations: ExistingPath | None = None,
     ) -> None:
-        self.batch_size, self.capacity, self.layout = batch_size, capacity, layout
-        self._numbers = math.prod(layout.observation_shape)
-        masks = layout.actions if layout.action_masks else 0
+        self.batch_size, self.capacity, self.spec = batch_size, capacity, spec
+        self._numbers = math.prod(spec.observation_shape)
+        masks = spec.actions if spec.action_masks else 0
         self._columns = [self._numbers, masks, self._numbers, masks, 1, 1, 1]  # seen, after, reward, discount, action
         self._tensor = reserved(capacity, (sum(self._columns),), torch.float32)
         self._rows = self._tensor.numpy()  # the same memory
         self._added = 0
-        self._window = NStep(layout.n_step, layout.discount)
-        self._priorities = Priorities(capacity, layout.priority_exponent) if layout.priority_exponent else None
+        self._window = NStep(spec.n_step, spec.discount)
+        self._priorities = Priorities(capacity, spec.priority_exponent) if spec.priority_exponent else None
         self._kept = 0  # transitions, the first, that are never overwritten
         if demonstrations is not None:
             self._demonstrate(demonstrations)
@@ -56,7 +56,7 @@ class Replay:
     def _demonstrate(self, path: str) -> None:
         from aibig.data.replay.stored_transitions import read_transitions
 
-        rows = read_transitions(path, self.layout)
+        rows = read_transitions(path, self.spec)
         if len(rows[0]) >= self.capacity:
             raise UserError(
                 f"{path}: holds {len(rows[0]):,} transitions; set a capacity above that, not {self.capacity:,}"
@@ -68,12 +68,12 @@ class Replay:
         """Transitions that can be drawn."""
         return min(self._kept + self._added, self.capacity)
 
-    def add(self, steps: Steps) -> None:
+    def add(self, steps: EnvStep) -> None:
         """Keep the transitions that this completes, over the oldest."""
         seen = _joined(steps.observation, steps.action_mask)
         after = _joined(steps.next_observation, steps.next_action_mask)
-        ends = (steps.terminated, steps.terminated | steps.truncated, steps.acted)
-        for rows in self._window.add(seen, steps.action, self.layout.rewards(steps.reward), after, *ends):
+        ends = (steps.terminated, steps.terminated | steps.truncated, steps.is_transition)
+        for rows in self._window.add(seen, steps.action, self.spec.rewards(steps.reward), after, *ends):
             self._put(*rows)
 
     def _put(self, seen: Array, action: Array, reward: Array, after: Array, discount: Array) -> None:
@@ -97,10 +97,10 @@ class Replay:
             index, weight = torch.from_numpy(places), importance_weights(probabilities, importance_exponent)
         parts = self._tensor.index_select(0, index).split(self._columns, 1)
         seen, mask, after, next_mask, reward, discount, action = parts
-        shape = self.layout.observation_shape
+        shape = self.spec.observation_shape
         if len(shape) != 1:
-            seen, after = (one.view(count, *shape).to(self.layout.observation_dtype) for one in (seen, after))
-        has_masks = self.layout.action_masks
+            seen, after = (one.view(count, *shape).to(self.spec.observation_dtype) for one in (seen, after))
+        has_masks = self.spec.action_masks
         return Transitions(
             seen,
             action.squeeze(1).long(),

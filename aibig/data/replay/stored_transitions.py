@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aibig.config.settings import ExistingPath, PositiveInt
 from aibig.data.fingerprint import check_fingerprint, fingerprint
-from aibig.data.replay.base import Array, Layout
+from aibig.data.replay.base import Array, ReplaySpec
 from aibig.data.replay.n_step import n_step_transitions
 from aibig.data.replay.replay import Replay
 from aibig.errors import UserError
@@ -33,9 +33,9 @@ class StoredTransitions(Replay):
 
     is_fixed = True
 
-    def __init__(self, layout: Layout, *, path: ExistingPath, batch_size: PositiveInt = 64) -> None:
-        rows = read_transitions(path, layout)
-        super().__init__(layout, batch_size=batch_size, capacity=len(rows[0]))
+    def __init__(self, spec: ReplaySpec, *, path: ExistingPath, batch_size: PositiveInt = 64) -> None:
+        rows = read_transitions(path, spec)
+        super().__init__(spec, batch_size=batch_size, capacity=len(rows[0]))
         self._put(*rows)
         self._fingerprint = fingerprint(self._tensor)
 
@@ -51,12 +51,12 @@ class StoredTransitions(Replay):
             self._priorities.load_state_dict(state["priorities"])
 
 
-def read_transitions(path: str | Path, layout: Layout) -> tuple[Array, ...]:
+def read_transitions(path: str | Path, spec: ReplaySpec) -> tuple[Array, ...]:
     """The transitions of a file, over n steps, as `n_step_transitions` gives them.
 
     Raises UserError, which names the file and the array, for what does not fit `layout`.
     """
-    if layout.action_masks:
+    if spec.action_masks:
         raise UserError(f"{path}: holds no action masks, which this environment has; learn by acting alone")
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -71,14 +71,14 @@ def read_transitions(path: str | Path, layout: Layout) -> tuple[Array, ...]:
         raise UserError(f"{path}: is no .npz file of NumPy ({error}); write one with aibig.save_transitions") from None
     count = parts["observation"].shape[0] if parts["observation"].ndim else 0
     for name, array in parts.items():
-        shape = (count, *(layout.observation_shape if "observation" in name else ()))
+        shape = (count, *(spec.observation_shape if "observation" in name else ()))
         if array.shape != shape:
             raise UserError(f"{path}: {name} has shape {array.shape}, for this environment it must be {shape}")
     if not count:
         raise UserError(f"{path}: holds no transitions")
     actions = parts["action"]
-    if actions.dtype.kind not in "iu" or actions.min() < 0 or actions.max() >= layout.actions:
-        raise UserError(f"{path}: action must hold whole numbers from 0 to {layout.actions - 1}")
+    if actions.dtype.kind not in "iu" or actions.min() < 0 or actions.max() >= spec.actions:
+        raise UserError(f"{path}: action must hold whole numbers from 0 to {spec.actions - 1}")
     for name in ("observation", "next_observation", "reward"):
         if parts[name].dtype.kind not in "fiub":
             raise UserError(f"{path}: {name} must hold numbers")
@@ -86,8 +86,8 @@ def read_transitions(path: str | Path, layout: Layout) -> tuple[Array, ...]:
             raise UserError(f"{path}: {name} holds numbers that are not finite")
     seen, after = (parts[name].reshape(count, -1) for name in ("observation", "next_observation"))
     parts["truncated"][:-1] |= (after[:-1] != seen[1:]).any(1)  # what follows there is another episode's
-    parts["reward"] = layout.rewards(parts["reward"])
-    return n_step_transitions(**parts, steps=layout.n_step, discount=layout.discount)
+    parts["reward"] = spec.rewards(parts["reward"])
+    return n_step_transitions(**parts, steps=spec.n_step, discount=spec.discount)
 
 
 def save_transitions(

@@ -11,7 +11,7 @@ from torch import Tensor
 from aibig.errors import UserError
 
 
-class Memory:
+class KVCache:
     """Tensors (B, capacity, ..., D) by name, such as each block's keys; changed in place.
 
     In storage the entries of one head lie side by side, (B, ..., capacity, D): what reads them reads head by head.
@@ -76,14 +76,14 @@ class Memory:
         self.longest = int(lengths.max())
         self.even = int(lengths.min()) == self.longest
 
-    def select(self, rows: Tensor) -> Memory:
+    def select(self, rows: Tensor) -> KVCache:
         """A memory of these rows alone."""
-        chosen = Memory(len(rows), self.capacity, self.lengths.device)
+        chosen = KVCache(len(rows), self.capacity, self.lengths.device)
         chosen._kept = {name: kept.movedim(1, -2)[rows].movedim(-2, 1) for name, kept in self._kept.items()}
         chosen.rewind(self.lengths[rows])
         return chosen
 
-    def replace(self, rows: Tensor, others: Memory) -> None:
+    def replace(self, rows: Tensor, others: KVCache) -> None:
         """These rows become those of `others`, in its order."""
         for name, kept in others._kept.items():
             self._kept[name][rows, : others.longest] = kept[:, : others.longest]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aibig.layers.attention.causal_attention import LONGEST, causal_attention
-from aibig.layers.attention.kv_cache import Memory
+from aibig.layers.attention.kv_cache import KVCache
 from aibig.layers.attention.rotary import rotate
 
 
@@ -37,65 +37,65 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads = heads, kv_heads or heads
         self.head_width = head_width or width // heads
-        self.queries_keys_values = nn.Linear(width, (heads + 2 * self.kv_heads) * self.head_width, bias)
+        self.qkv_proj = nn.Linear(width, (heads + 2 * self.kv_heads) * self.head_width, bias)
         self.norm = nn.Identity() if query_key_norm is None else query_key_norm
-        self.out = nn.Linear(heads * self.head_width, width, bias)
+        self.out_proj = nn.Linear(heads * self.head_width, width, bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
         self,
         inputs: Tensor,
         rotation: Tensor | None = None,
-        visible: Tensor | None = None,
+        attn_mask: Tensor | None = None,
         causal: bool = False,
-        memory: Memory | None = None,
+        kv_cache: KVCache | None = None,
         block: int = 0,
     ) -> Tensor:
         """inputs (B, T, C) -> (B, T, C).
 
-        rotation (1 or B, T, D / 2, 2): of the positions, None for no rotary ones. visible (1 or B, 1, 1 or T, S): which
-        tokens may be looked at; None: all, or if `causal` those up to each token itself. memory: takes the keys and
+        rotation (1 or B, T, D / 2, 2): of the positions, None for no rotary ones. attn_mask (1 or B, 1, 1 or T, S): which
+        tokens may be looked at; None: all, or if `causal` those up to each token itself. kv_cache: takes the keys and
         values, as those of the block of this number; the S tokens are all that it holds.
         """
         batch, time, _ = inputs.shape
-        split = self.queries_keys_values(inputs).view(batch, time, -1, self.head_width)
+        split = self.qkv_proj(inputs).view(batch, time, -1, self.head_width)
         queries_keys, values = split.split([self.heads + self.kv_heads, self.kv_heads], 2)
         queries_keys = self.norm(queries_keys)
         if rotation is not None:
             queries_keys = rotate(queries_keys, rotation)
         queries, keys = queries_keys.split([self.heads, self.kv_heads], 2)
-        if memory is not None:
-            keys, values = memory.append(f"keys {block}", keys), memory.append(f"values {block}", values)
+        if kv_cache is not None:
+            keys, values = kv_cache.append(f"keys {block}", keys), kv_cache.append(f"values {block}", values)
         queries, keys, values = (one.transpose(1, 2) for one in (queries, keys, values))  # (B, N or K, T or S, D)
-        mixed = attend(queries, keys, values, visible, causal and visible is None)
-        return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+        mixed = attend(queries, keys, values, attn_mask, causal and attn_mask is None)
+        return self.dropout(self.out_proj(mixed.transpose(1, 2).flatten(2)))
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None, causal: bool) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None, causal: bool) -> Tensor:
     """softmax(queries keys^T / sqrt(D)) values: (B, N, T, D), twice (B, K, S, D) -> (B, N, T, D).
 
     What a CPU trains on goes by `causal_attention`; its fused kernel, whose backward pass is slow, is for the rest.
     """
     batch, heads, time, size = queries.shape
     if time == 1 and not causal and batch > 1 and queries.device.type == "cpu":
-        return attend_once(queries, keys, values, visible)
+        return attend_once(queries, keys, values, attn_mask)
     on_cpu = queries.device.type == "cpu" and not torch.compiler.is_compiling()
     if on_cpu and causal and torch.is_grad_enabled() and time <= LONGEST and keys.shape[1] == heads:
         parts = (one.flatten(0, 1).to(values.dtype) for one in (queries, keys, values))  # (B N, T, D)
         return causal_attention(*parts).view(batch, heads, time, size)
     grouped = keys.shape[1] < heads
     return F.scaled_dot_product_attention(
-        queries, keys, values, attn_mask=visible, is_causal=causal, enable_gqa=grouped
+        queries, keys, values, attn_mask=attn_mask, is_causal=causal, enable_gqa=grouped
     )
 
 
-def attend_once(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None) -> Tensor:
+def attend_once(queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None) -> Tensor:
     """What one token sees, as `attend`, in plain products: a quarter of the fused kernel's time at 16 rows."""
     batch, heads, _, size = queries.shape
     grouped = queries.reshape(batch * keys.shape[1], -1, size)  # (B K, N / K, D)
     scores = torch.bmm(grouped * size**-0.5, keys.flatten(0, 1).transpose(1, 2))  # (B K, N / K, S)
-    if visible is not None:
-        scores = scores.view(*keys.shape[:2], -1, keys.shape[2]).masked_fill(~visible, -torch.inf).view_as(scores)
+    if attn_mask is not None:
+        scores = scores.view(*keys.shape[:2], -1, keys.shape[2]).masked_fill(~attn_mask, -torch.inf).view_as(scores)
     return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view(batch, heads, 1, size)
 
 

@@ -1,4 +1,4 @@
-"""Learning to act for the highest return: Q-learning with replay and a follower. Knows no model by name.
+"""Learning to act for the highest return: Q-learning with replay and a target_network. Knows no model by name.
 
 E environments, B transitions, A actions, N atoms or quantiles. arXiv 1312.5602 (DQN), 1509.06461 (double DQN),
 1710.02298 (Rainbow).
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from aibig.config.run_config import Config
 from aibig.config.settings import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
-from aibig.data.replay.base import Layout, ReplayBuffer, Steps, Transitions
+from aibig.data.replay.base import ReplayBuffer, ReplaySpec, Transitions
 from aibig.envs.pool import EnvPool
 from aibig.errors import UserError
 from aibig.layers.modes import evaluating
@@ -28,7 +28,7 @@ from aibig.layers.q.running_norm import RunningNorm, observe
 from aibig.layers.q.value_distributions import Categorical, ImplicitQuantiles, Quantiles, action_values
 from aibig.metrics import functions as metrics
 from aibig.metrics.greedy_policy import evaluation_policy, greedy_actions
-from aibig.metrics.outcomes import Returns
+from aibig.metrics.outcomes import EpisodeOutcome
 from aibig.seeds import derive_seed
 from aibig.tasks.base import Batch, Context, Loss, Task
 from aibig.tasks.q_learning.exploration import Exploration, Schedule
@@ -55,25 +55,25 @@ class Drawn(NamedTuple):
 
 
 class QLearning(Task):
-    """Acts epsilon-greedily, keeps what happened, and fits the value of an action to reward plus follower's value.
+    """Acts epsilon-greedily, keeps what happened, and fits the value of an action to reward plus target_network's value.
 
-    discount: of the next state's value. n_step: rewards that are summed before the follower's value is added.
-    double: the model chooses the next action, the follower values it; by default so unless `munchausen`, or
-    without a follower.
-    munchausen: the share of the follower's log-policy of the action, of temperature `entropy_temperature` and cut off
+    discount: of the next state's value. n_step: rewards that are summed before the target_network's value is added.
+    double: the model chooses the next action, the target_network values it; by default so unless `munchausen`, or
+    without a target_network.
+    munchausen: the share of the target_network's log-policy of the action, of temperature `entropy_temperature` and cut off
     at `log_policy_min`, that is added to the reward (arXiv 2007.14430, eq. 3 and 4: 0.9, 0.03, -1); the next value is
     then the policy's mean, with its entropy.
     priority_exponent: transitions are drawn in proportion to error**exponent (alpha; arXiv 1511.05952), and weighed by
     an importance_exponent (beta) that goes to 1 over `importance_env_steps`, or stays.
     reward_scale, reward_clip: what rewards are multiplied by, and then cut off at, +-. Errors of values count squared
     up to 1 and then by their size, by which rare outcomes hardly move a value: scale large rewards down.
-    Where transitions are stored ones the agent does not act, and what follows but the follower does not count.
+    Where transitions are stored ones the agent does not act, and what follows but the target_network does not count.
     env_steps_per_update: over all environments. learning_starts: env steps of random action before the first
     update. epsilon_start, epsilon_end, epsilon_env_steps: the probability of a random action falls over so many env
     steps, in a straight line or by a constant factor (epsilon_schedule). A model with noisy layers explores by them
     too: then let it be 0. exploration_exponent: random actions last, n steps with a probability in proportion to n to
     the power of minus this (arXiv 2006.01782: 2), which finds what single steps do not; None: one step.
-    follower_every: updates between moves of the follower, None for no follower; follower_fraction: of the way to the
+    target_update_interval: updates between moves of the target_network, None for no target_network; tau: of the way to the
     model that it moves.
     validation_episodes, test_episodes: greedy ones, with seeds of their own, also from each other. evaluation_epsilon:
     the probability of a random action in them, which ends what would go round for ever in a game without chance.
@@ -81,7 +81,7 @@ class QLearning(Task):
     Raises UserError for settings that can't hold together.
     """
 
-    headline: ClassVar[str] = "mean_return"
+    primary_metric: ClassVar[str] = "mean_return"
     lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
 
     def __init__(
@@ -109,8 +109,8 @@ class QLearning(Task):
         epsilon_env_steps: PositiveInt = 10_000,
         epsilon_schedule: Schedule = "linear",
         exploration_exponent: PositiveFloat | None = None,
-        follower_every: PositiveInt | None = 200,
-        follower_fraction: PositiveFloat = 1.0,
+        target_update_interval: PositiveInt | None = 200,
+        tau: PositiveFloat = 1.0,
         validation_episodes: PositiveInt = 20,
         test_episodes: PositiveInt = 100,
         evaluation_epsilon: Fraction = 0.0,
@@ -118,18 +118,18 @@ class QLearning(Task):
         self.model, self.pool, self.replay, self.context = model, pool, replay, context
         self.distribution = getattr(model, "distribution", None)
         if double is None:
-            double = follower_every is not None and not munchausen
+            double = target_update_interval is not None and not munchausen
         self.double = double
         self.munchausen, self.temperature, self.log_policy_min = munchausen, entropy_temperature, log_policy_min
-        self._check(n_step, follower_every, follower_fraction)
+        self._check(n_step, target_update_interval, tau)
         if importance_env_steps is not None and not priority_exponent:
             raise UserError("importance_env_steps: all draws are uniform; set priority_exponent, or leave it out")
         if importance_env_steps is not None and replay.is_fixed:
             raise UserError("importance_env_steps: no env step is taken with stored transitions; leave it out")
         turn_noise(model, True)  # greedy actions turn it off
-        self.follower = model if follower_every is None else copy.deepcopy(model).requires_grad_(False)
-        self.followers = {} if follower_every is None else {"follower": self.follower}
-        self.follower_every, self.follower_fraction = follower_every, follower_fraction
+        self.target_network = model if target_update_interval is None else copy.deepcopy(model).requires_grad_(False)
+        self.target_networks = {} if target_update_interval is None else {"target_network": self.target_network}
+        self.target_update_interval, self.tau = target_update_interval, tau
         self.has_noise = bool(noisy_layers(model))
         self.normalises = any(isinstance(one, RunningNorm) for one in model.modules())
         self.prioritised = priority_exponent > 0
@@ -153,9 +153,9 @@ class QLearning(Task):
         self.latest_lengths: deque[float] = deque(maxlen=20)
         wanted = (n_step, discount, priority_exponent, reward_scale, reward_clip)
         for name, value in zip(JOINED, wanted, strict=True):
-            kept = getattr(replay.layout, name)
+            kept = getattr(replay.spec, name)
             if kept != value:
-                raise UserError(f"{name}: the task has {value}, the replay's layout {kept}; give both the same")
+                raise UserError(f"{name}: the task has {value}, the replay {kept}; give both the same")
         if replay.capacity < replay.batch_size and not replay.is_fixed:
             raise UserError(f"data.capacity {replay.capacity:,} is less than a batch, {replay.batch_size:,}; set more")
         if replay.batch_size % context.world_size:
@@ -166,7 +166,7 @@ class QLearning(Task):
             raise UserError("model.normalise: each rank would see statistics of its own; use scale, or one rank")
         pool.begin(derive_seed(context.seed, "acting", context.rank))
 
-    def _check(self, n_step: int, follower_every: int | None, follower_fraction: float) -> None:
+    def _check(self, n_step: int, target_update_interval: int | None, tau: float) -> None:
         """Refuse settings of the target that can't hold together."""
         if self.munchausen and self.double:
             raise UserError("double: munchausen takes the mean over the policy, no best action; leave double out")
@@ -176,14 +176,16 @@ class QLearning(Task):
             raise UserError("munchausen: is defined for values and quantiles, not for categorical distributions")
         if self.log_policy_min > 0:
             raise UserError(f"log_policy_min {self.log_policy_min:g}: a logarithm of a probability is at most 0")
-        if follower_every is None and self.munchausen:
-            raise UserError("munchausen: takes the follower's policy; set follower_every")
-        if follower_every is None and self.double:
-            raise UserError("double: without a follower the model would value its own choice; set follower_every")
-        if follower_every is None and follower_fraction != 1.0:
-            raise UserError("follower_fraction: there is no follower to move; set follower_every")
-        if follower_fraction > 1.0:
-            raise UserError(f"follower_fraction {follower_fraction:g} must be at most 1")
+        if target_update_interval is None and self.munchausen:
+            raise UserError("munchausen: takes the target_network's policy; set target_update_interval")
+        if target_update_interval is None and self.double:
+            raise UserError(
+                "double: without a target_network the model would value its own choice; set target_update_interval"
+            )
+        if target_update_interval is None and tau != 1.0:
+            raise UserError("tau: there is no target_network to move; set target_update_interval")
+        if tau > 1.0:
+            raise UserError(f"tau {tau:g} must be at most 1")
 
     @classmethod
     def from_config(cls, config: Config, context: Context) -> QLearning:
@@ -191,7 +193,7 @@ class QLearning(Task):
         pool: EnvPool = config.create("env")
         task = config.section("task")
         pictures = pool.observation_dtype == np.uint8
-        layout = Layout(
+        spec = ReplaySpec(
             pool.observation_shape,
             pool.actions,
             pool.count,
@@ -201,7 +203,7 @@ class QLearning(Task):
             **{name: task[name] for name in JOINED},
             device=context.device,
         )
-        replay: ReplayBuffer = config.create("data", layout)
+        replay: ReplayBuffer = config.create("data", spec)
         size = int(np.prod(pool.observation_shape))
         shape = list(pool.observation_shape)
         given = {"in_features": size, "shape": shape, "actions": pool.actions, "out_features": pool.actions}
@@ -226,7 +228,7 @@ class QLearning(Task):
             fractions = torch.rand(count, self.distribution.samples, generator=generator)
             target_fractions = torch.rand(count, self.distribution.target_samples, generator=generator)
         if self.has_noise:
-            for module in {id(one): one for one in (self.model, self.follower)}.values():
+            for module in {id(one): one for one in (self.model, self.target_network)}.values():
                 resample_noise(module, generator)
         counts = {"samples": self.replay.batch_size}
         if not self.replay.is_fixed:
@@ -237,12 +239,10 @@ class QLearning(Task):
         """One step in every environment, kept in the replay."""
         step = self.pool.step(self._choose(self.pool.observation, self.pool.action_mask))
         if self.normalises:
-            seen = torch.from_numpy(step.observation[step.acted]).to(self.context.device)
-            for module in {id(one): one for one in (self.model, self.follower)}.values():
+            seen = torch.from_numpy(step.observation[step.is_transition]).to(self.context.device)
+            for module in {id(one): one for one in (self.model, self.target_network)}.values():
                 observe(module, seen)
-        ends = (step.terminated, step.truncated, step.acted)
-        masks = (step.action_mask, step.next_action_mask)
-        self.replay.add(Steps(step.observation, step.action, step.reward, step.next_observation, *ends, *masks))
+        self.replay.add(step)
         self.exploration.end_of_episode(np.flatnonzero(step.terminated | step.truncated).tolist())
         self.env_steps += self.pool.count
         for value, length in step.finished:
@@ -296,7 +296,7 @@ class QLearning(Task):
         # Always there, since ranks add metrics up together; NaN, before an episode has ended, is left out.
         metrics["latest_return"] = sum(self.latest_returns) / (len(self.latest_returns) or math.nan)
         metrics["latest_length"] = sum(self.latest_lengths) / (len(self.latest_lengths) or math.nan)
-        return Loss(errors.mean(), metrics, (transitions.places, sizes) if self.prioritised else None)
+        return Loss(errors.mean(), metrics, (transitions.indices, sizes) if self.prioritised else None)
 
     def _ask(self, model: nn.Module, observation: Tensor, fractions: Tensor | None) -> Tensor:
         output: Tensor = model(observation) if fractions is None else model(observation, fractions)
@@ -316,7 +316,7 @@ class QLearning(Task):
     def _target(self, drawn: Drawn) -> Tensor:
         """What the taken actions' output should be: values (B), probabilities or quantiles (B, N)."""
         one = drawn.transitions
-        after = self._ask(self.follower, one.next_observation, drawn.target_fractions)  # (B, A) or (B, A, N)
+        after = self._ask(self.target_network, one.next_observation, drawn.target_fractions)  # (B, A) or (B, A, N)
         if self.munchausen:
             return self._munchausen_target(one, after)
         chooser = self._ask(self.model, one.next_observation, drawn.fractions) if self.double else after
@@ -330,7 +330,7 @@ class QLearning(Task):
 
     def _munchausen_target(self, one: Transitions, after: Tensor) -> Tensor:
         """Of values (B), or of quantiles (B, N): each by the policy's mean over actions."""
-        now = action_values(self.model, self._ask(self.follower, one.observation, None))  # (B, A)
+        now = action_values(self.model, self._ask(self.target_network, one.observation, None))  # (B, A)
         _, logs = soft_policy(now, self.temperature, one.action_mask)
         taken = logs.gather(1, one.action.unsqueeze(1)).squeeze(1)
         bonus = self.munchausen * (self.temperature * taken).clamp(min=self.log_policy_min)
@@ -347,13 +347,13 @@ class QLearning(Task):
             self.replay.update_priorities(*carry)
 
     def after_update(self, step: int) -> None:
-        """Every so often the follower moves to the model."""
-        if self.follower_every is not None and step % self.follower_every == 0:
-            follow(self.follower, self.model, self.follower_fraction)
+        """Every so often the target_network moves to the model."""
+        if self.target_update_interval is not None and step % self.target_update_interval == 0:
+            follow(self.target_network, self.model, self.tau)
 
     # ---------------------------------------------------------------- measuring, saving
 
-    def outcome(self, split: str) -> Returns:
+    def outcome(self, split: str) -> EpisodeOutcome:
         """Episodes on seeds that depend on the split, so that the best model is not chosen on the test's."""
         seeds = [derive_seed(self.context.seed, split, number) % 2**31 for number in range(self.episodes[split])]
         with noisy(self.model, False), evaluating(self.model), self.context.autocast():
@@ -361,7 +361,7 @@ class QLearning(Task):
                 self.model, self.context.device, self.pool.actions, self.evaluation_epsilon, seeds[0]
             )
             returns, lengths = self.pool.run_episodes(policy, seeds)
-        return Returns(returns, lengths)
+        return EpisodeOutcome(returns, lengths)
 
     def inference_facts(self) -> dict[str, Any]:
         """The environment, and how to act in it."""

@@ -16,7 +16,7 @@ from aibig.training.limits import Progress
 Weights = dict[str, Tensor]
 
 
-class Keeping:
+class CheckpointManager:
     """The checkpoints in `folder`, None for a run that writes nothing: the last `keep_last`, and their best ones.
 
     say: tells the user what went wrong. best_weights: those of the best evaluation, only while no checkpoint has them.

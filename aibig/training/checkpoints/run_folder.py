@@ -84,7 +84,7 @@ def adopt_choices(config: Config, folder: Path) -> None:
         if value == "auto":
             config.values["data"][key] = before.get("data", {}).get(key, value)
     for key, value in before["model"].items():  # what the data gave the model
-        if f"model.{key}" not in config.places:
+        if f"model.{key}" not in config.locations:
             config.values["model"][key] = value
     rows = differences(before, config.plain())
     if rows:

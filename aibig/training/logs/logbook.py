@@ -23,7 +23,7 @@ from aibig.training.devices.distributed import World
 FILE = "metrics.jsonl"
 
 
-class Logbook:
+class RunLog:
     """Collects the metrics of micro-batches; writes one JSON object a line.
 
     folder: where metrics.jsonl goes, made if it is not there; None for nowhere.

@@ -29,7 +29,7 @@ class GradientStep:
 
     def __post_init__(self) -> None:
         device_can = getattr(self.optimizer, "_step_supports_amp_scaling", False)
-        self.host_looks = self.device.type == "cpu" or not device_can
+        self.host_checks = self.device.type == "cpu" or not device_can
 
     def take(self, loss: Tensor, total_weight: float | None) -> tuple[bool, dict[str, Tensor | float]]:
         """Step. Returns False if the host knows that the step was skipped, and what is to be logged.
@@ -46,7 +46,7 @@ class GradientStep:
         norm = norm_of(gradients)
         if self.clip_norm is not None:
             factor = (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
-            if not (self.host_looks and factor == 1.0):  # most gradients are short enough: that saves a pass
+            if not (self.host_checks and factor == 1.0):  # most gradients are short enough: that saves a pass
                 torch._foreach_mul_([local(one) for one in gradients], factor)
         skipped = self._step_if_finite(norm + loss)
         for one in self.parameters:
@@ -66,13 +66,13 @@ class GradientStep:
     def _step_if_finite(self, checked: Tensor) -> float | Tensor:
         """Step unless `checked` is not finite. Returns 1 if skipped, else 0: a tensor if the device decides."""
         skipped: float | Tensor = 0.0
-        if self.host_looks:
+        if self.host_checks:
             skipped = 0.0 if math.isfinite(checked.item()) else 1.0
         else:
             skipped = (~checked.isfinite()).float()
             self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
             self.optimizer.grad_scale = None  # type: ignore[attr-defined]
-        if not self.host_looks or skipped == 0.0:
+        if not self.host_checks or skipped == 0.0:
             self.optimizer.step()
         if self.scaler is not None:
             self.scaler.update()  # by what it saw itself when it unscaled

@@ -195,13 +195,13 @@ def layouts_of(model: nn.Module, apart: Container[Tensor]) -> dict[Tensor, Layou
 def _matrices_of(module: nn.Module) -> Iterator[tuple[Tensor, Layout]]:
     match module:
         case SelfAttention():
-            yield module.queries_keys_values.weight, _stacked(module.queries_keys_values.weight, module.head_width)
-            out = module.out.weight
+            yield module.qkv_proj.weight, _stacked(module.qkv_proj.weight, module.head_width)
+            out = module.out_proj.weight
             yield out, (1, out.shape[0], module.heads, module.head_width)
         case nn.MultiheadAttention() if module.in_proj_weight is not None:
             yield module.in_proj_weight, _stacked(module.in_proj_weight, module.head_dim)
         case FeedForward() if module.activation == "swiglu":
-            yield module.up.weight, _stacked(module.up.weight, module.down.in_features)
+            yield module.up_proj.weight, _stacked(module.up_proj.weight, module.down_proj.in_features)
         case nn.RNNBase():
             for name, weight in module.named_parameters():
                 if name.startswith(("weight_ih", "weight_hh")):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from aibig.data.replay.base import Layout, Steps
+from aibig.data.replay.base import EnvStep, ReplaySpec
 from aibig.data.replay.priorities import Priorities, importance_weights
 from aibig.data.replay.replay import Replay
 
@@ -66,17 +66,17 @@ def test_weights_make_up_for_what_is_drawn_more_often() -> None:
 
 
 def test_a_prioritised_replay_draws_by_its_errors_and_goes_on_exactly() -> None:
-    layout, nothing = Layout((1,), 2, 4, priority_exponent=1.0), np.zeros(4, bool)
-    replay, other = Replay(layout, capacity=32), Replay(layout, capacity=32)
+    spec, nothing = ReplaySpec((1,), 2, 4, priority_exponent=1.0), np.zeros(4, bool)
+    replay, other = Replay(spec, capacity=32), Replay(spec, capacity=32)
     for first in range(0, 48, 4):
         number = np.arange(first, first + 4, dtype=np.float32)
-        replay.add(Steps(number[:, None], np.zeros(4, int), number, number[:, None], nothing, nothing, ~nothing))
+        replay.add(EnvStep(number[:, None], np.zeros(4, int), number, number[:, None], nothing, nothing, ~nothing))
     drawn = replay.sample(320, torch.Generator().manual_seed(0))
     assert torch.equal(drawn.observation[:, 0], drawn.reward) and drawn.reward.min() == 16
-    replay.update_priorities(drawn.places, (drawn.reward == 20).float() * 10)
+    replay.update_priorities(drawn.indices, (drawn.reward == 20).float() * 10)
     drawn = replay.sample(320, torch.Generator().manual_seed(0), importance_exponent=1.0)
     assert drawn.weight is not None and (drawn.reward == 20).float().mean() > 0.99
     assert drawn.weight[drawn.reward == 20].max() <= 1e-6 or (drawn.reward == 20).all()
     other.load_state_dict(replay.state_dict())
     ours, theirs = (one.sample(64, torch.Generator().manual_seed(1)) for one in (replay, other))
-    assert torch.equal(ours.places, theirs.places) and torch.equal(ours.observation, theirs.observation)
+    assert torch.equal(ours.indices, theirs.indices) and torch.equal(ours.observation, theirs.observation)

@@ -89,8 +89,8 @@ def test_a_causal_model_gives_the_same_logits_whole_and_with_memory(
     expected = other(tokens, attention_mask=mask).logits
     ours, _ = model(tokens, lengths)
     close(ours[mask.bool()], expected[mask.bool()])
-    memory = model.start_memory(1)
-    pieces = [model(piece, None, memory)[0] for piece in (tokens[:1, :5], tokens[:1, 5:6], tokens[:1, 6:])]
+    state = model.init_state(1)
+    pieces = [model(piece, None, state)[0] for piece in (tokens[:1, :5], tokens[:1, 5:6], tokens[:1, 6:])]
     close(torch.cat(pieces, 1), expected[:1])
 
 
@@ -181,8 +181,8 @@ def test_every_published_tensor_has_its_place(tmp_path: Path) -> None:
     own = model.state_dict()
     assert torch.equal(own["embedding.weight"], given["wte.weight"]) and model.head.weight is model.embedding.weight
     assert torch.equal(own["positions.weight"], given["wpe.weight"])
-    assert torch.equal(own["blocks.1.feed_forward.up.weight"], given["h.1.mlp.c_fc.weight"].T)
-    assert torch.equal(own["blocks.0.attention.queries_keys_values.weight"], given["h.0.attn.c_attn.weight"].T)
+    assert torch.equal(own["blocks.1.feed_forward.up_proj.weight"], given["h.1.mlp.c_fc.weight"].T)
+    assert torch.equal(own["blocks.0.attention.qkv_proj.weight"], given["h.0.attn.c_attn.weight"].T)
     assert torch.equal(own["blocks.1.attention_norm.weight"], given["h.1.ln_1.weight"])
     assert torch.equal(own["norm.bias"], given["ln_f.bias"])
     assert model(torch.tensor([[1, 2, 3]]))[0].shape == (1, 3, 7)

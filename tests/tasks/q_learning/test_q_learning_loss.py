@@ -10,7 +10,7 @@ import torch
 
 import aibig
 from aibig.config.registry import environments
-from aibig.data.replay.base import Layout, Transitions
+from aibig.data.replay.base import ReplaySpec, Transitions
 from aibig.data.replay.replay import Replay
 from aibig.errors import UserError
 from aibig.tasks.base import Batch, Context
@@ -23,9 +23,9 @@ def make_task(model: dict[str, Any] | None = None, **settings: Any) -> QLearning
     pool = environments.create("CartPole-v1", count=2)
     network = aibig.create_model("dqn", in_features=4, actions=2, **(model or {}))
     drawing = {name: settings[name] for name in JOINED if name in settings}
-    replay = Replay(Layout((4,), 2, 2, **drawing), batch_size=8, capacity=200)
+    replay = Replay(ReplaySpec((4,), 2, 2, **drawing), batch_size=8, capacity=200)
     task = QLearning(network, pool, replay, Context(), **settings)
-    for parameter in task.follower.parameters() if task.followers else ():  # which has fallen behind
+    for parameter in task.target_network.parameters() if task.target_networks else ():  # which has fallen behind
         parameter.data += 0.3 * torch.randn_like(parameter)
     return task
 
@@ -66,7 +66,7 @@ def test_loss_is_huber_of_reward_plus_discounted_value_of_the_follower(double: b
     total, errors = 0.0, []
     for row in range(32):
         after = drawn.next_observation[row : row + 1]
-        ours, theirs = task.model(after)[0].tolist(), task.follower(after)[0].tolist()
+        ours, theirs = task.model(after)[0].tolist(), task.target_network(after)[0].tolist()
         following = theirs[best_of(ours if double else theirs, drawn.next_action_mask[row])]
         target = float(drawn.reward[row]) + float(drawn.discount[row]) * following
         errors.append(task.model(drawn.observation[row : row + 1])[0, drawn.action[row]].item() - target)
@@ -75,7 +75,7 @@ def test_loss_is_huber_of_reward_plus_discounted_value_of_the_follower(double: b
     assert found.value.item() == pytest.approx(total / 32, rel=1e-5)
     assert found.metrics["td_error"].item() == pytest.approx(sum(map(abs, errors)) / 32, rel=1e-5)
     found.value.backward()
-    assert all(parameter.grad is None for parameter in task.follower.parameters())
+    assert all(parameter.grad is None for parameter in task.target_network.parameters())
 
 
 @pytest.mark.parametrize("double", [True, False])
@@ -86,7 +86,7 @@ def test_categorical_loss_is_cross_entropy_with_the_shifted_and_projected_atoms(
     total = 0.0
     for row in range(32):
         after = drawn.next_observation[row : row + 1]
-        ours, theirs = (model(after)[0].double().softmax(-1).tolist() for model in (task.model, task.follower))
+        ours, theirs = (model(after)[0].double().softmax(-1).tolist() for model in (task.model, task.target_network))
         means = [sum(p * z for p, z in zip(one, support, strict=True)) for one in (ours if double else theirs)]
         target = [0.0] * 11
         for probability, atom in zip(theirs[best_of(means, drawn.next_action_mask[row])], support, strict=True):
@@ -112,7 +112,7 @@ def test_quantile_losses_compare_each_with_each(kind: str) -> None:
         given = [() if part is None else (part[one],) for part in (now, then)]
         means = task.model(drawn.next_observation[one], *given[0])[0].mean(-1).tolist()
         best = best_of(means, drawn.next_action_mask[row])
-        following = task.follower(drawn.next_observation[one], *given[1])[0, best].tolist()
+        following = task.target_network(drawn.next_observation[one], *given[1])[0, best].tolist()
         targets = [float(drawn.reward[row]) + float(drawn.discount[row]) * value for value in following]
         values = task.model(drawn.observation[one], *given[0])[0, drawn.action[row]].tolist()
         fractions = [(number + 0.5) / 5 for number in range(5)] if now is None else now[row].tolist()
@@ -134,7 +134,7 @@ def test_munchausen_adds_the_log_policy_and_takes_the_policys_mean(kind: str | N
 
     def policy(observation: torch.Tensor, mask: torch.Tensor) -> tuple[list[float], list[list[float]]]:
         """The logarithms of the probabilities, -inf where masked, and the values or quantiles."""
-        output = task.follower(observation)[0].double()
+        output = task.target_network(observation)[0].double()
         values = output if kind is None else output.mean(-1)
         scores = [float(value) / 0.2 if mask[action] else -math.inf for action, value in enumerate(values)]
         log_total = math.log(sum(math.exp(score) for score in scores))
@@ -185,7 +185,7 @@ def test_new_errors_become_priorities() -> None:
     priorities, drawn = task.replay._priorities, batch.data.transitions
     with torch.no_grad():
         errors = (task.model(drawn.observation).gather(1, drawn.action[:, None])[:, 0] - task._target(batch.data)).abs()
-    for place, error in zip(drawn.places.tolist(), errors.tolist(), strict=True):
+    for place, error in zip(drawn.indices.tolist(), errors.tolist(), strict=True):
         assert priorities._leaves[place] == pytest.approx((error + 1e-6) ** 0.5, rel=1e-4)
     assert task.importance() == 0.4
     task.importance_env_steps, task.env_steps = 100, 50
@@ -197,10 +197,10 @@ def test_new_errors_become_priorities() -> None:
     [
         ({"munchausen": 0.9, "double": True}, "double: munchausen"),
         ({"munchausen": 0.9, "n_step": 3}, "n_step"),
-        ({"munchausen": 0.9, "follower_every": None}, "set follower_every"),
-        ({"follower_every": None, "follower_fraction": 0.5}, "no follower to move"),
-        ({"follower_fraction": 1.5}, "at most 1"),
-        ({"follower_every": None, "double": True}, "value its own choice"),
+        ({"munchausen": 0.9, "target_update_interval": None}, "set target_update_interval"),
+        ({"target_update_interval": None, "tau": 0.5}, "no target_network to move"),
+        ({"tau": 1.5}, "at most 1"),
+        ({"target_update_interval": None, "double": True}, "value its own choice"),
         ({"epsilon_schedule": "exponential", "epsilon_end": 0.0}, "never reaches 0"),
         ({"epsilon_schedule": "exponential", "epsilon_start": 0.0}, "never reaches 0"),
         ({"importance_env_steps": 100}, "all draws are uniform"),
@@ -214,7 +214,7 @@ def test_settings_that_cannot_hold_together_are_refused(settings: dict[str, Any]
 
 def test_a_replay_that_joins_otherwise_is_refused() -> None:
     task = make_task()
-    with pytest.raises(UserError, match=r"n_step: the task has 3, the replay's layout 1"):
+    with pytest.raises(UserError, match=r"n_step: the task has 3, the replay 1"):
         QLearning(task.model, task.pool, task.replay, Context(), n_step=3)
 
 
@@ -234,22 +234,22 @@ def test_noise_explores_and_is_off_when_greedy() -> None:
         outputs.append(task.model(torch.from_numpy(seen)))
     assert not torch.equal(*outputs), "new noise for each update"
     assert task.evaluate("validation") == task.evaluate("validation"), "without noise"
-    assert not torch.equal(task.model(torch.from_numpy(seen)), task.follower(torch.from_numpy(seen)))
+    assert not torch.equal(task.model(torch.from_numpy(seen)), task.target_network(torch.from_numpy(seen)))
 
 
 def test_running_norms_see_what_the_agent_sees_and_the_follower_alike() -> None:
     task = make_task({"normalise": True}, learning_starts=200)
     task.next_batch()
     rows = task.replay._rows[: len(task.replay), :4]
-    for model in (task.model, task.follower):
+    for model in (task.model, task.target_network):
         assert int(model.norm.count) == len(task.replay) > 180
         np.testing.assert_allclose(model.norm.mean.numpy(), rows.mean(0, dtype=np.float64), atol=1e-6)
         np.testing.assert_allclose(model.norm.variance.numpy(), rows.var(0, dtype=np.float64), rtol=1e-4)
 
 
 def test_without_a_follower_the_model_values_its_own_next_state() -> None:
-    task = make_task(follower_every=None)
-    assert task.followers == {} and task.follower is task.model
+    task = make_task(target_update_interval=None)
+    assert task.target_networks == {} and task.target_network is task.model
     drawn = random_transitions(8)._replace(weight=None)
     value = task.model(drawn.observation).gather(1, drawn.action[:, None])[:, 0]
     target = drawn.reward + drawn.discount * task.model(drawn.next_observation).amax(1)
@@ -258,20 +258,20 @@ def test_without_a_follower_the_model_values_its_own_next_state() -> None:
 
 
 def test_a_soft_follower_moves_by_a_fraction() -> None:
-    task = make_task(follower_every=1, follower_fraction=0.25)
-    before = task.follower.head.weight.clone()
+    task = make_task(target_update_interval=1, tau=0.25)
+    before = task.target_network.head.weight.clone()
     task.after_update(1)
-    torch.testing.assert_close(task.follower.head.weight, before + 0.25 * (task.model.head.weight - before))
+    torch.testing.assert_close(task.target_network.head.weight, before + 0.25 * (task.model.head.weight - before))
 
 
 def test_the_follower_follows_only_when_due() -> None:
-    task = make_task(follower_every=3)
-    before = task.follower.head.weight.clone()
+    task = make_task(target_update_interval=3)
+    before = task.target_network.head.weight.clone()
     for step in (1, 2):
         task.after_update(step)
-    assert torch.equal(task.follower.head.weight, before)
+    assert torch.equal(task.target_network.head.weight, before)
     task.after_update(3)
-    assert torch.equal(task.follower.head.weight, task.model.head.weight)
+    assert torch.equal(task.target_network.head.weight, task.model.head.weight)
 
 
 def test_env_steps_keep_pace_with_updates_and_exploration_falls() -> None:

@@ -94,7 +94,9 @@ def test_a_follower_begins_with_the_weights() -> None:
     aibig.train(DQN, {"trainer.max_steps": 5}, out="first")
     _, task = build(load_config({**DQN, "finetune": {"weights": "first"}}))
     given = weights_of("first")
-    assert all(torch.equal(value, given[name]) for name, value in task.followers["follower"].state_dict().items())
+    assert all(
+        torch.equal(value, given[name]) for name, value in task.target_networks["target_network"].state_dict().items()
+    )
     assert all(torch.equal(value, given[name]) for name, value in task.model.state_dict().items())
 
 

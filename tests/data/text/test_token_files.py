@@ -172,7 +172,7 @@ def test_a_mistake_in_the_text_leaves_nothing(source: Path, tmp_path: Path) -> N
 
 SCRIPT = """
 import sys
-from aibig.data import shards, tokens
+from aibig.data.text import token_files as shards, tokens
 shards.IN_MEMORY = 1
 if sys.argv[2] == "dies":
     encode = tokens.encode

@@ -49,7 +49,7 @@ def test_a_run_on_a_folder_resumes_exactly_with_other_workers(pictures: Path, tm
 
 def test_a_run_with_augmented_images_in_memory_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
-    made = datasets.register("noise", into="aibig.data.arrays:ArrayData")
+    made = datasets.register("noise", wrapper="aibig.data.arrays:ArrayData")
     try:
         made(lambda: Arrays(pixels, np.arange(60) % 3, ["a", "b", "c"]))
         data = {"name": "noise", "batch_size": 16, "shift_pixels": 2, "flip": True, "rotate_degrees": 10}

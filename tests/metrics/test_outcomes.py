@@ -14,18 +14,27 @@ from aibig.config.registry import create_model
 from aibig.config.run_config import load_config
 from aibig.data.text.text_data import TextData
 from aibig.errors import UserError
-from aibig.metrics.outcomes import Classes, Outcome, Returns, Tokens, Values, bootstrap
+from aibig.metrics.outcomes import (
+    ClassificationOutcome,
+    EpisodeOutcome,
+    Outcome,
+    RegressionOutcome,
+    TokenOutcome,
+    bootstrap,
+)
 from aibig.runs.train import build
 from aibig.tasks.base import Context
 from aibig.tasks.language_modelling import LanguageModelling
 
 GENERATOR = np.random.default_rng(0)
 OUTCOMES = {
-    "classes": Classes(GENERATOR.dirichlet(np.ones(3), 40), GENERATOR.integers(3, size=40), ["a", "b", "c"]),
-    "values": Values(GENERATOR.normal(size=(40, 2)), GENERATOR.normal(size=(40, 2))),
-    "tokens": Tokens(GENERATOR.random(40), np.full(40, 8), np.full(40, 9)),
-    "words": Tokens(GENERATOR.random(40), np.full(40, 8)),
-    "returns": Returns(GENERATOR.normal(size=40), GENERATOR.integers(1, 9, size=40)),
+    "classes": ClassificationOutcome(
+        GENERATOR.dirichlet(np.ones(3), 40), GENERATOR.integers(3, size=40), ["a", "b", "c"]
+    ),
+    "values": RegressionOutcome(GENERATOR.normal(size=(40, 2)), GENERATOR.normal(size=(40, 2))),
+    "tokens": TokenOutcome(GENERATOR.random(40), np.full(40, 8), np.full(40, 9)),
+    "words": TokenOutcome(GENERATOR.random(40), np.full(40, 8)),
+    "returns": EpisodeOutcome(GENERATOR.normal(size=40), GENERATOR.integers(1, 9, size=40)),
 }
 
 
@@ -55,7 +64,7 @@ def test_an_interval_covers_as_often_as_it_says() -> None:
     generator = np.random.default_rng(1)
     covered = 0
     for _ in range(100):
-        outcome = Returns(generator.normal(size=60), np.ones(60, int))
+        outcome = EpisodeOutcome(generator.normal(size=60), np.ones(60, int))
         low, high = bootstrap(outcome, samples=200, level=0.9)["mean_return"]
         covered += low <= 0.0 <= high
     assert 80 <= covered <= 97  # of 100, expected 89 or so; the standard deviation is 3
@@ -63,13 +72,13 @@ def test_an_interval_covers_as_often_as_it_says() -> None:
 
 def test_a_class_that_a_resample_lacks_spoils_no_interval() -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
-    intervals = bootstrap(Classes(probabilities, np.array([0, 0, 1]), ["a", "b"]), samples=100)
+    intervals = bootstrap(ClassificationOutcome(probabilities, np.array([0, 0, 1]), ["a", "b"]), samples=100)
     assert all(math.isfinite(one) for pair in intervals.values() for one in pair)
 
 
 def test_one_row_has_no_interval() -> None:
     with pytest.raises(UserError, match="at least 2"):
-        bootstrap(Returns(np.ones(1), np.ones(1, int)))
+        bootstrap(EpisodeOutcome(np.ones(1), np.ones(1, int)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -80,7 +89,7 @@ def test_every_task_says_what_it_saw(family: str, tiny_text: Path) -> None:
         outcome = trainer.outcome(task, split)
         assert isinstance(outcome, Outcome)
         assert outcome.metrics() == task.evaluate(split)
-        assert task.headline in outcome.metrics()
+        assert task.primary_metric in outcome.metrics()
 
 
 @pytest.mark.parametrize(("tokenizer", "known"), [("characters", True), ("bpe", True), ("words", False)])
@@ -90,7 +99,7 @@ def test_bits_per_byte_count_the_text_as_it_is_stored(tokenizer: str, known: boo
     model = create_model("transformer", vocab_size=data.tokenizer.vocab_size, context=8, width=8, layers=1, heads=1)
     task = LanguageModelling(model, data, Context(torch.device("cpu")))
     outcome = task.outcome("test")
-    assert isinstance(outcome, Tokens)
+    assert isinstance(outcome, TokenOutcome)
     assert ("bits_per_byte" in outcome.metrics()) == known
     if known:
         assert outcome.bytes is not None
@@ -106,6 +115,6 @@ def test_bits_per_byte_count_the_text_as_it_is_stored(tokenizer: str, known: boo
 def test_a_language_models_outcome_has_a_loss_for_each_window() -> None:
     _, task = build(load_config(TRANSFORMER))
     outcome = task.outcome("test")
-    assert isinstance(outcome, Tokens)
+    assert isinstance(outcome, TokenOutcome)
     assert outcome.tokens.sum() == len(task.data.parts["test"]) - 1
     assert set(outcome.tokens[:-1]) == {task.data.context}

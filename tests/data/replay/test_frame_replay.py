@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from aibig.data.replay.base import Layout, Steps
+from aibig.data.replay.base import EnvStep, ReplaySpec
 from aibig.data.replay.frame_replay import FrameReplay
 from aibig.data.replay.replay import Replay
 from aibig.errors import UserError
@@ -33,12 +33,12 @@ class Pictures:
         return np.stack([*older, self.frame()]) if self.stack > 1 else self.frame()
 
     def step(self) -> dict[str, Any]:
-        acted, before = ~self.ended, self.observation
-        self.ended = acted & (self.generator.random(self.count) < 0.2)
+        is_transition, before = ~self.ended, self.observation
+        self.ended = is_transition & (self.generator.random(self.count) < 0.2)
         terminated = self.ended & (self.generator.random(self.count) < 0.5)
         after = before.copy()
         for env in range(self.count):
-            if not acted[env]:
+            if not is_transition[env]:
                 after[env] = self.first()
             elif self.stack > 1:
                 after[env] = [*before[env, 1:], self.frame()]
@@ -46,14 +46,14 @@ class Pictures:
                 after[env] = self.frame()
         self.observation = after
         step = {"observation": before, "action": self.generator.integers(5, size=self.count)}
-        step |= {"reward": np.where(acted, self.generator.normal(size=self.count), 0).astype(np.float32)}
+        step |= {"reward": np.where(is_transition, self.generator.normal(size=self.count), 0).astype(np.float32)}
         step |= {"next_observation": after, "terminated": terminated, "truncated": self.ended & ~terminated}
-        return step | {"acted": acted, "action_mask": self.generator.random((self.count, 5)) < 0.5}
+        return step | {"is_transition": is_transition, "action_mask": self.generator.random((self.count, 5)) < 0.5}
 
 
 def whole(steps: list[dict[str, Any]], time: int, env: int, n_step: int) -> tuple[Any, ...] | None:
     """The transition that begins with a step, plainly; None if it was none, or is not complete."""
-    if not steps[time]["acted"][env] or time + n_step >= len(steps):
+    if not steps[time]["is_transition"][env] or time + n_step >= len(steps):
         return None
     reward, at = 0.0, time
     for number in range(n_step):
@@ -70,15 +70,15 @@ def whole(steps: list[dict[str, Any]], time: int, env: int, n_step: int) -> tupl
 @pytest.mark.parametrize(("count", "stack", "n_step"), [(1, 1, 1), (3, 4, 1), (2, 4, 3), (1, 2, 5), (4, 1, 3)])
 def test_what_is_drawn_is_what_happened(count: int, stack: int, n_step: int, priority_exponent: float) -> None:
     shape = (stack, 2, 3) if stack > 1 else (2, 3)
-    layout = Layout(shape, 5, count, torch.uint8, stack, True, n_step, DISCOUNT, priority_exponent)
+    spec = ReplaySpec(shape, 5, count, torch.uint8, stack, True, n_step, DISCOUNT, priority_exponent)
     slots = 40
-    replay, pictures, steps = FrameReplay(layout, capacity=slots * count + count - 1), Pictures(count, stack), []
+    replay, pictures, steps = FrameReplay(spec, capacity=slots * count + count - 1), Pictures(count, stack), []
     generator = torch.Generator().manual_seed(0)
     for time in range(100):
         steps.append(pictures.step())
-        replay.add(Steps(**steps[-1]))
+        replay.add(EnvStep(**steps[-1]))
         if time == 70:
-            other = FrameReplay(layout, capacity=slots * count)
+            other = FrameReplay(spec, capacity=slots * count)
             other.load_state_dict(replay.state_dict())
             replay = other
         if time in (20, 45, 99):
@@ -103,28 +103,28 @@ def test_what_is_drawn_is_what_happened(count: int, stack: int, n_step: int, pri
 
 
 def test_open_steps_that_are_forgotten_are_never_drawn() -> None:
-    layout = Layout((2, 3), 5, 2, torch.uint8, n_step=2)
-    replay, pictures = FrameReplay(layout, capacity=80), Pictures(2, 1)
+    spec = ReplaySpec((2, 3), 5, 2, torch.uint8, n_step=2)
+    replay, pictures = FrameReplay(spec, capacity=80), Pictures(2, 1)
     for _ in range(10):
-        replay.add(Steps(**pictures.step()))
+        replay.add(EnvStep(**pictures.step()))
     open_frames = {replay._frames[place].numpy().tobytes() for place in (8 * 2, 9 * 2)}
     replay.forget([0])
     for _ in range(5):
-        replay.add(Steps(**pictures.step()))
+        replay.add(EnvStep(**pictures.step()))
     drawn = replay.sample(500, torch.Generator().manual_seed(0))
     assert not open_frames & {one.numpy().tobytes() for one in drawn.observation}
 
 
 @pytest.mark.parametrize("priority_exponent", [0.0, 0.6])
 def test_there_is_nothing_to_draw_while_all_that_is_there_is_forgotten(priority_exponent: float) -> None:
-    layout = Layout((2, 3), 5, 1, torch.uint8, n_step=3, priority_exponent=priority_exponent)
-    replay, pictures = FrameReplay(layout, capacity=9), Pictures(1, 1)
+    spec = ReplaySpec((2, 3), 5, 1, torch.uint8, n_step=3, priority_exponent=priority_exponent)
+    replay, pictures = FrameReplay(spec, capacity=9), Pictures(1, 1)
     for _ in range(2):
-        replay.add(Steps(**pictures.step()))
+        replay.add(EnvStep(**pictures.step()))
     replay.forget([0])
     lengths = []
     for _ in range(8):
-        replay.add(Steps(**pictures.step()))
+        replay.add(EnvStep(**pictures.step()))
         lengths.append(len(replay))
         if len(replay):
             drawn = replay.sample(20, torch.Generator().manual_seed(0))
@@ -137,14 +137,14 @@ CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
 def test_frames_on_the_device_are_drawn_as_those_in_memory(device: str) -> None:
-    layout = Layout((4, 2, 3), 5, 2, torch.uint8, 4, True, 3, DISCOUNT, device=device)
-    replays, pictures = [FrameReplay(layout, capacity=60, on_device=there) for there in (False, True)], Pictures(2, 4)
+    spec = ReplaySpec((4, 2, 3), 5, 2, torch.uint8, 4, True, 3, DISCOUNT, device=device)
+    replays, pictures = [FrameReplay(spec, capacity=60, on_device=there) for there in (False, True)], Pictures(2, 4)
     for time in range(50):
-        step = Steps(**pictures.step())
+        step = EnvStep(**pictures.step())
         for replay in replays:
             replay.add(step)
         if time == 30:
-            gone_on = FrameReplay(layout, capacity=60, on_device=True)
+            gone_on = FrameReplay(spec, capacity=60, on_device=True)
             gone_on.load_state_dict(replays[1].state_dict())
             replays[1] = gone_on
     expected, given = (replay.sample(64, torch.Generator().manual_seed(0)) for replay in replays)
@@ -155,28 +155,28 @@ def test_frames_on_the_device_are_drawn_as_those_in_memory(device: str) -> None:
 
 
 def test_memory_is_what_the_formula_says() -> None:
-    layout = Layout((4, 84, 84), 6, 4, torch.uint8, 4)
-    replay = FrameReplay(layout, capacity=1_000)
+    spec = ReplaySpec((4, 84, 84), 6, 4, torch.uint8, 4)
+    replay = FrameReplay(spec, capacity=1_000)
     held = replay._frames.nbytes + sum(array.nbytes for array in replay._arrays().values())
     assert held <= 1_000 * (84 * 84 + 12) and 1_000_000 * (84 * 84 + 12) <= 7.5e9
 
 
 def test_what_it_cannot_keep_is_refused() -> None:
     with pytest.raises(UserError, match="take 'replay' for other observations"):
-        FrameReplay(Layout((4,), 2))
+        FrameReplay(ReplaySpec((4,), 2))
     with pytest.raises(UserError, match="capacity 20 is too small for 4 environments; set 24 or more"):
-        FrameReplay(Layout((4, 8, 8), 2, 4, torch.uint8, 4), capacity=20)
+        FrameReplay(ReplaySpec((4, 8, 8), 2, 4, torch.uint8, 4), capacity=20)
 
 
 @pytest.mark.parametrize("capacity", [10**15, 10**18])
 def test_more_than_there_is_memory_is_refused(capacity: int) -> None:
-    for kind, layout in ((FrameReplay, Layout((84, 84), 2, 1, torch.uint8)), (Replay, Layout((84,), 2))):
+    for kind, spec in ((FrameReplay, ReplaySpec((84, 84), 2, 1, torch.uint8)), (Replay, ReplaySpec((84,), 2))):
         with pytest.raises(UserError, match=rf"capacity {capacity:,} takes [\d,.]+ GB, which are not there; set less"):
-            kind(layout, capacity=capacity)
+            kind(spec, capacity=capacity)
 
 
 def test_a_replay_of_another_capacity_cannot_be_gone_on_with() -> None:
-    for kind, layout in ((FrameReplay, Layout((84, 84), 2, 1, torch.uint8)), (Replay, Layout((84,), 2))):
-        state = kind(layout, capacity=50).state_dict()
+    for kind, spec in ((FrameReplay, ReplaySpec((84, 84), 2, 1, torch.uint8)), (Replay, ReplaySpec((84,), 2))):
+        state = kind(spec, capacity=50).state_dict()
         with pytest.raises(UserError, match=r"data\.capacity 40: the run began with 50"):
-            kind(layout, capacity=40).load_state_dict(state)
+            kind(spec, capacity=40).load_state_dict(state)

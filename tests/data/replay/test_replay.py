@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from aibig.data.replay.base import Layout, Steps
+from aibig.data.replay.base import EnvStep, ReplaySpec
 from aibig.data.replay.replay import Replay as Ring
 
 
@@ -16,7 +16,7 @@ class Replay(Ring):
     """Of one-step transitions of any number of environments."""
 
     def __init__(self, shape: tuple[int, ...], **settings: Any) -> None:
-        super().__init__(Layout(shape, 3), **settings)
+        super().__init__(ReplaySpec(shape, 3), **settings)
 
     def put(self, observation: Any, action: Any, reward: Any, after: Any, discount: Any) -> None:
         count = len(action)
@@ -62,9 +62,9 @@ def test_an_observation_of_any_shape_comes_back() -> None:
 
 
 def test_bytes_of_pictures_come_back_as_bytes() -> None:
-    replay = Ring(Layout((2, 3), 3, observation_dtype=torch.uint8), capacity=5)
+    replay = Ring(ReplaySpec((2, 3), 3, observation_dtype=torch.uint8), capacity=5)
     seen, nothing = np.arange(6, dtype=np.uint8).reshape(1, 2, 3) * 50, np.zeros(1, bool)
-    replay.add(Steps(seen, np.zeros(1, int), np.zeros(1, np.float32), seen, nothing, nothing, ~nothing))
+    replay.add(EnvStep(seen, np.zeros(1, int), np.zeros(1, np.float32), seen, nothing, nothing, ~nothing))
     drawn = replay.sample(2, torch.Generator())
     assert drawn.observation.dtype == torch.uint8 and np.array_equal(drawn.next_observation[0].numpy(), seen[0])
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import aibig
-from aibig.data.replay.base import Layout, Steps
+from aibig.data.replay.base import EnvStep, ReplaySpec
 from aibig.data.replay.replay import Replay
 from aibig.data.replay.stored_transitions import StoredTransitions
 from aibig.errors import UserError
@@ -30,15 +30,15 @@ def steps(count: int = 60) -> dict[str, Any]:
 
 @pytest.mark.parametrize("n_step", [1, 2, 4])
 def test_a_file_holds_what_acting_would_have_given(n_step: int, tmp_path: Path) -> None:
-    parts, layout = steps(), Layout((3,), 4, n_step=n_step, discount=0.9)
+    parts, spec = steps(), ReplaySpec((3,), 4, n_step=n_step, discount=0.9)
     parts["truncated"][-1] |= not parts["terminated"][-1]
     aibig.save_transitions(tmp_path / "steps.npz", **parts)
-    stored, acted = StoredTransitions(layout, path=str(tmp_path / "steps.npz")), Replay(layout, capacity=60)
+    stored, is_transition = StoredTransitions(spec, path=str(tmp_path / "steps.npz")), Replay(spec, capacity=60)
     for time in range(60):
         row = {name: array[time : time + 1] for name, array in parts.items()}
-        acted.add(Steps(**row, acted=np.ones(1, bool)))
-    assert stored.is_fixed and len(stored) == len(acted) == 60
-    ours, theirs = (one._rows[np.lexsort(one._rows.T)] for one in (stored, acted))
+        is_transition.add(EnvStep(**row, is_transition=np.ones(1, bool)))
+    assert stored.is_fixed and len(stored) == len(is_transition) == 60
+    ours, theirs = (one._rows[np.lexsort(one._rows.T)] for one in (stored, is_transition))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
@@ -46,7 +46,7 @@ def test_steps_that_do_not_follow_each_other_are_not_joined(tmp_path: Path) -> N
     parts = steps(30)
     order = np.random.default_rng(1).permutation(30)
     aibig.save_transitions(tmp_path / "steps.npz", **{name: array[order] for name, array in parts.items()})
-    rows = [StoredTransitions(Layout((3,), 4, n_step=n), path=str(tmp_path / "steps.npz"))._rows for n in (1, 3)]
+    rows = [StoredTransitions(ReplaySpec((3,), 4, n_step=n), path=str(tmp_path / "steps.npz"))._rows for n in (1, 3)]
     alike = (rows[0] == rows[1]).all(1)
     assert alike.mean() > 0.8, "hardly any stand beside the one that they lead to"
 
@@ -54,26 +54,26 @@ def test_steps_that_do_not_follow_each_other_are_not_joined(tmp_path: Path) -> N
 def test_rewards_are_scaled_and_clipped_as_those_of_acting_are(tmp_path: Path) -> None:
     parts = steps()
     aibig.save_transitions(tmp_path / "steps.npz", **parts)
-    layout = Layout((3,), 4, reward_scale=2.0, reward_clip=1.5)
-    stored = StoredTransitions(layout, path=str(tmp_path / "steps.npz"))
+    spec = ReplaySpec((3,), 4, reward_scale=2.0, reward_clip=1.5)
+    stored = StoredTransitions(spec, path=str(tmp_path / "steps.npz"))
     np.testing.assert_allclose(stored._rows[:, 6], np.clip(2 * parts["reward"], -1.5, 1.5), rtol=1e-6)
 
 
 def test_demonstrations_are_never_overwritten(tmp_path: Path) -> None:
     aibig.save_transitions(tmp_path / "steps.npz", **steps(10))
-    layout, number = Layout((3,), 4, 2), np.zeros(2, np.float32)
-    replay = Replay(layout, capacity=30, demonstrations=str(tmp_path / "steps.npz"))
+    spec, number = ReplaySpec((3,), 4, 2), np.zeros(2, np.float32)
+    replay = Replay(spec, capacity=30, demonstrations=str(tmp_path / "steps.npz"))
     before = replay._rows[:10].copy()
     assert len(replay) == 10
     for _ in range(50):
         nothing = np.zeros(2, bool)
-        replay.add(Steps(np.full((2, 3), 9.0), number, number, np.full((2, 3), 9.0), nothing, nothing, ~nothing))
+        replay.add(EnvStep(np.full((2, 3), 9.0), number, number, np.full((2, 3), 9.0), nothing, nothing, ~nothing))
     assert len(replay) == 30 and np.array_equal(replay._rows[:10], before) and (replay._rows[10:, :3] == 9).all()
-    other = Replay(layout, capacity=30, demonstrations=str(tmp_path / "steps.npz"))
+    other = Replay(spec, capacity=30, demonstrations=str(tmp_path / "steps.npz"))
     other.load_state_dict(replay.state_dict())
     assert np.array_equal(other._rows, replay._rows)
     with pytest.raises(UserError, match=r"steps.npz: holds 10 transitions; set a capacity above that, not 10"):
-        Replay(layout, capacity=10, demonstrations=str(tmp_path / "steps.npz"))
+        Replay(spec, capacity=10, demonstrations=str(tmp_path / "steps.npz"))
 
 
 @pytest.mark.parametrize(
@@ -95,18 +95,18 @@ def test_what_is_wrong_with_a_file_is_named(change: dict[str, Any], complaint: s
     parts = {name: array for name, array in (steps() | change).items() if array is not None}
     np.savez(tmp_path / "steps.npz", **parts)
     with pytest.raises(UserError, match=f"steps.npz: {complaint}"):
-        StoredTransitions(Layout((3,), 4), path=str(tmp_path / "steps.npz"))
+        StoredTransitions(ReplaySpec((3,), 4), path=str(tmp_path / "steps.npz"))
     (tmp_path / "text.npz").write_text("no numbers")
     with pytest.raises(UserError, match=r"text.npz: is no .npz file"):
-        StoredTransitions(Layout((3,), 4), path=str(tmp_path / "text.npz"))
+        StoredTransitions(ReplaySpec((3,), 4), path=str(tmp_path / "text.npz"))
 
 
 def test_files_hold_no_action_masks(tmp_path: Path) -> None:
     aibig.save_transitions(tmp_path / "steps.npz", **steps(10))
-    layout, path = Layout((3,), 4, action_masks=True), str(tmp_path / "steps.npz")
-    for make in (StoredTransitions, lambda layout, path: Replay(layout, demonstrations=path)):
+    spec, path = ReplaySpec((3,), 4, action_masks=True), str(tmp_path / "steps.npz")
+    for make in (StoredTransitions, lambda spec, path: Replay(spec, demonstrations=path)):
         with pytest.raises(UserError, match=r"steps.npz: holds no action masks, which this environment has"):
-            make(layout, path=path)
+            make(spec, path=path)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aibig.data.replay.base import Layout, Steps
+from aibig.data.replay.base import EnvStep, ReplaySpec
 from aibig.data.replay.n_step import NStep
 from aibig.data.replay.replay import Replay
 
@@ -20,15 +20,15 @@ def play(steps: int, length: int, reload_at: int | None = None) -> tuple[list, l
     at = np.arange(3, dtype=np.float32) * 1000
     ended = np.zeros(3, bool)
     for time in range(length):
-        acted = ~ended  # what has ended is reset by the next step
+        is_transition = ~ended  # what has ended is reset by the next step
         reward = generator.normal(size=3).astype(np.float32)
         ended, terminated = generator.random(3) < 0.25, generator.random(3) < 0.5
-        ended &= acted
+        ended &= is_transition
         terminated &= ended
-        before, after = at[:, None], at[:, None] + np.where(acted, 1, 10)[:, None].astype(np.float32)
-        for rows in window.add(before, np.full(3, time), reward, after, terminated, ended, acted):
+        before, after = at[:, None], at[:, None] + np.where(is_transition, 1, 10)[:, None].astype(np.float32)
+        for rows in window.add(before, np.full(3, time), reward, after, terminated, ended, is_transition):
             found += [tuple(float(part.flat[0]) for part in row) for row in zip(*rows, strict=True)]
-        for env in np.flatnonzero(acted):
+        for env in np.flatnonzero(is_transition):
             episodes[env][-1].append((at[env], time, reward[env], terminated[env]))
             if ended[env]:
                 episodes[env].append([])
@@ -62,19 +62,19 @@ def test_rewards_are_summed_to_the_nth_step_or_the_episodes_end(steps: int, relo
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_replay_takes_what_any_number_of_environments_gives(count: int) -> None:
     generator = np.random.default_rng(0)
-    replay = Replay(Layout((2,), 2, count, n_step=3, discount=DISCOUNT), capacity=500)
+    replay = Replay(ReplaySpec((2,), 2, count, n_step=3, discount=DISCOUNT), capacity=500)
     nothing = np.zeros(count, bool)
     for _ in range(60):
         ended = generator.random(count) < 0.4
         seen = generator.normal(size=(count, 2)).astype(np.float32)
-        replay.add(Steps(seen, np.zeros(count, int), np.ones(count, np.float32), seen, ended, nothing, ~nothing))
+        replay.add(EnvStep(seen, np.zeros(count, int), np.ones(count, np.float32), seen, ended, nothing, ~nothing))
     assert 50 * count < len(replay) <= 60 * count
 
 
 def test_more_environments_than_the_replay_holds_keep_the_last() -> None:
-    replay = Replay(Layout((1,), 2, 10), capacity=4)
+    replay = Replay(ReplaySpec((1,), 2, 10), capacity=4)
     number, nothing = np.arange(10, dtype=np.float32), np.zeros(10, bool)
-    replay.add(Steps(number[:, None], np.zeros(10, int), number, number[:, None], nothing, nothing, ~nothing))
+    replay.add(EnvStep(number[:, None], np.zeros(10, int), number, number[:, None], nothing, nothing, ~nothing))
     assert sorted(replay._rows[:, 0].tolist()) == [6, 7, 8, 9]
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 import aibig
 from aibig.inference.predictor import load_predictor
 from aibig.inference.text_generator import TextGenerator
-from aibig.metrics.outcomes import Classes, Values
+from aibig.metrics.outcomes import ClassificationOutcome, RegressionOutcome
 from aibig.report import figures, page
 from aibig.report.record import read_record
 from aibig.report.run_page import Measured, write_run_page
@@ -283,7 +283,9 @@ def test_a_curve_of_many_points_is_thinned_and_keeps_its_ends() -> None:
 def test_any_number_of_classes_and_any_name(classes: int, rows: int) -> None:
     generator = np.random.default_rng(0)
     names = ["<script>alert(1)</script>", "$x_1$", *(f"東京 {number}" for number in range(classes))][:classes]
-    outcome = Classes(generator.dirichlet(np.ones(classes), rows), generator.integers(classes, size=rows), names)
+    outcome = ClassificationOutcome(
+        generator.dirichlet(np.ones(classes), rows), generator.integers(classes, size=rows), names
+    )
     shown = read(write_run_page(Path("page.html"), Path("x"), None, Measured("x", "x", outcome.metrics(), {}, outcome)))
     assert "$x_1$" in figures.confusion_matrix(np.eye(2, dtype=int), ["$x_1$", "b"]), "taken for a formula"
     assert "<script>alert(1)</script>" in shown.text
@@ -293,14 +295,14 @@ def test_any_number_of_classes_and_any_name(classes: int, rows: int) -> None:
 @pytest.mark.parametrize("targets", [np.ones((9, 1)), np.arange(9_000.0)[:, None], np.zeros((20, 5))])
 @pytest.mark.filterwarnings("error")
 def test_any_values(targets: np.ndarray[Any, Any]) -> None:
-    outcome = Values(targets[::-1].copy(), targets)
+    outcome = RegressionOutcome(targets[::-1].copy(), targets)
     measured = Measured("x", "x", outcome.metrics(), {}, outcome)
     shown = read(write_run_page(Path("page.html"), Path("x"), None, measured))
     assert sum(title.startswith("Residuals") for title in shown.titles) == min(3, targets.shape[1])
 
 
 def test_one_class_alone_has_no_ranking() -> None:
-    outcome = Classes(np.array([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 0]), ["a", "b"])
+    outcome = ClassificationOutcome(np.array([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 0]), ["a", "b"])
     shown = read(write_run_page(Path("page.html"), Path("x"), None, Measured("x", "x", outcome.metrics(), {}, outcome)))
     assert "Confusion matrix" in shown.titles and "ROC, one class against the rest" not in shown.titles
 
