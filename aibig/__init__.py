@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         register_task,
     )
     from aibig.config.run_config import Config, load_config
-    from aibig.data.replay.stored_transitions import save_transitions
+    from aibig.data.replay.transition_files import save_transitions
     from aibig.errors import UserError
     from aibig.inference.predictor import generate, load_predictor, play, predict
     from aibig.pretrained.finetune import finetune
@@ -37,7 +37,7 @@ _HOMES = {
     "aibig.runs.compare": ("compare",),
     "aibig.config.describe": ("describe",),
     "aibig.config.run_config": ("Config", "load_config"),
-    "aibig.data.replay.stored_transitions": ("save_transitions",),
+    "aibig.data.replay.transition_files": ("save_transitions",),
     "aibig.runs.dry_run": ("check",),
     "aibig.errors": ("UserError",),
     "aibig.runs.evaluate": ("evaluate",),

@@ -1,4 +1,4 @@
-"""The command line: one function a command. What each does stands elsewhere; nothing heavy is imported before."""
+"""The command line: one function a command. What each does stands elsewhere, and is imported when it runs."""
 
 from __future__ import annotations
 
@@ -8,41 +8,36 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aibig.config.describe import all_names
-from aibig.config.describe import describe as find_settings
-from aibig.config.registry import list_models as all_models
-from aibig.config.registry import models
+from aibig.config.describe import all_names, describe
+from aibig.config.registry import list_models, models
 from aibig.config.run_config import parse_overrides
-from aibig.console import finite, say, show_metrics, show_rows, show_table, stream_out
+from aibig.config.settings import REQUIRED
+from aibig.console import finite, print_metrics, print_once, print_rows, print_settings, print_stream, print_table
 from aibig.errors import UserError
-from aibig.ranks import is_main_rank
-from aibig.training.callbacks import Callback
-
-if TYPE_CHECKING:
-    from aibig.runs.seeds import Repeated
-    from aibig.training.checkpoints.run_folder import Run
-    from aibig.training.trainer import Trainer
 
 
 def main(words: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run a command. Returns the exit code: 0, or 2 for a mistake of the user's, said in a line on standard error.
+    """Run a command.
 
     Args:
         words: the command and its arguments, by default those of the process.
-        prog: what the one command of `words` is called in its help, by default "aibig COMMAND".
+        prog: what the command is called in its help, by default "aibig COMMAND".
+
+    Returns:
+        The exit code: 0; 2 for a mistake of the user's, named in a line on standard error; 130 after Ctrl-C.
     """
     parser = argparse.ArgumentParser(prog="aibig", description="Train and use models: nets, DQN, language models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, add in COMMANDS.items():
-        example = f"example: aibig {name} {EXAMPLES[name]}"
-        add(commands.add_parser(name, prog=prog, help=add.__doc__, description=add.__doc__, epilog=example))
-    chosen = parse(parser, words)
+    for name, add_arguments in COMMANDS.items():
+        about, example = add_arguments.__doc__, f"example: aibig {name} {EXAMPLES[name]}"
+        add_arguments(commands.add_parser(name, prog=prog, help=about, description=about, epilog=example))
+    args = _parse(parser, words)
     try:
-        code = guarded(chosen.run, chosen)
+        code = _run(args)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
@@ -50,21 +45,22 @@ def main(words: Sequence[str] | None = None, prog: str | None = None) -> int:
         return 0
 
 
-def parse(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> argparse.Namespace:
+def _parse(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> argparse.Namespace:
     """The arguments; overrides may stand anywhere among the options, which argparse alone does not allow."""
-    chosen, others = parser.parse_known_args(words)
-    strange = [word for word in others if "=" not in word or word.startswith("-")]
-    if others and (strange or "overrides" not in chosen):
-        parser.error(f"unrecognized arguments: {' '.join(strange or others)}")
-    if others:
-        chosen.overrides = [*chosen.overrides, *others]
-    return chosen
+    args, extra = parser.parse_known_args(words)
+    unknown = [word for word in extra if "=" not in word or word.startswith("-")]
+    if extra and (unknown or "overrides" not in args):
+        parser.error(f"unrecognized arguments: {' '.join(unknown or extra)}")
+    if extra:
+        args.overrides = [*args.overrides, *extra]
+    return args
 
 
-def guarded(command: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -> int:
-    """The exit code of `command`; 2, and a line for each on standard error, for what the user can mend."""
+def _run(args: argparse.Namespace) -> int:
+    """The exit code of the command; 2, and a line for each on standard error, for what the user can mend."""
     try:
-        return command(chosen)
+        code: int = args.run(args)
+        return code
     except UserError as error:
         print(error, file=sys.stderr)
     except KeyboardInterrupt:
@@ -77,159 +73,95 @@ def guarded(command: Callable[[argparse.Namespace], int], chosen: argparse.Names
     return 2
 
 
-def train(parser: argparse.ArgumentParser) -> None:
+def _train(parser: argparse.ArgumentParser) -> None:
     """train a model from a config file"""
+
+    def run(args: argparse.Namespace) -> int:
+        from aibig.runs.output import ProgressLines, print_result, print_seed_results
+        from aibig.runs.seeds import find_seed_runs, train_seeds
+        from aibig.runs.train import config_of_run, train
+
+        config, seeds, overrides = args.config, args.seeds, parse_overrides(args.overrides)
+        if args.check and (args.resume or args.out or seeds):
+            raise UserError("command line: --check trains and writes nothing; leave out --resume, --out and --seeds")
+        seed_runs = find_seed_runs(args.out) if args.resume and args.out else None
+        if seed_runs is not None:
+            config, seeds = config or seed_runs[0], seeds or seed_runs[1]
+        if config is None:
+            if not (args.resume and args.out):
+                mistake = "--resume needs --out DIR or --config FILE" if args.resume else "--config FILE is missing"
+                raise UserError(f"command line: {mistake} (try --config nets/digits)")
+            config = config_of_run(args.out, args.resume)
+        if args.check:
+            from aibig.runs.dry_run import check, format_estimate
+
+            estimate = check(config, overrides)
+            print_once(json.dumps(estimate) if args.json else format_estimate(estimate))
+            return 0
+        options: dict[str, Any] = {"out": args.out, "resume": args.resume}
+        if seeds is not None:
+            options |= {"seeds": seeds} if args.json else {"seeds": seeds, "on_seed_end": print_once}
+            return print_seed_results(train_seeds(config, overrides, **options), args.json)
+        callbacks = [] if args.json else [ProgressLines()]
+        return print_result(train(config, overrides, **options, callbacks=callbacks), args.json)
+
     parser.add_argument("--config", metavar="FILE", help="a YAML file, or a shipped config's name (nets/digits)")
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default: the next number under runs/)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or the newest of --config")
     parser.add_argument("--seeds", type=int, metavar="N", help="train with N seeds; print their mean and spread")
     parser.add_argument("--check", action="store_true", help="only try it: estimate time, memory and disk")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("overrides", nargs="*", metavar="section.setting=value", help="settings that go first")
-    parser.set_defaults(run=run_training)
+    _add_overrides(parser)
+    parser.set_defaults(run=run)
 
 
-def run_training(chosen: argparse.Namespace) -> int:
-    """Train what the arguments say. Returns the exit code."""
-    source, seeds, overrides = chosen.config, chosen.seeds, parse_overrides(chosen.overrides)
-    if chosen.check and (chosen.resume or chosen.out or seeds):
-        raise UserError("command line: --check trains and writes nothing; leave out --resume, --out and --seeds")
-    if chosen.resume and chosen.out:
-        from aibig.runs.seeds import begun_with
-
-        before = begun_with(chosen.out)
-        if before is not None:
-            source, seeds = source or before[0], seeds or before[1]
-    from aibig.runs.train import config_of_run
-    from aibig.runs.train import train as train_run
-
-    if source is None:
-        if not (chosen.resume and chosen.out):
-            wanted = "--resume needs --out DIR or --config FILE" if chosen.resume else "--config FILE is missing"
-            raise UserError(f"command line: {wanted} (try --config nets/digits)")
-        source = config_of_run(chosen.out, chosen.resume)
-    if chosen.check:
-        from aibig.runs.dry_run import check, in_lines
-
-        found = check(source, overrides)
-        say(json.dumps(found) if chosen.json else in_lines(found))
-        return 0
-    if seeds is not None:
-        from aibig.runs.seeds import train_seeds
-
-        say_seed = (lambda line: None) if chosen.json else say
-        settings: dict[str, Any] = {"seeds": seeds, "out": chosen.out, "resume": chosen.resume, "report": say_seed}
-        return report_seeds(train_seeds(source, overrides, **settings), chosen.json)
-    told = [] if chosen.json else [ProgressLines()]
-    return report(train_run(source, overrides, out=chosen.out, resume=chosen.resume, callbacks=told), chosen.json)
-
-
-class ProgressLines(Callback):
-    """Says on standard error where a run is and, if nobody watches its bar, what its evaluations give."""
-
-    def on_begin(self, trainer: Trainer) -> None:
-        """Its folder: what --resume takes, should the process be killed."""
-        self._trainer = trainer
-        print(f"run: {trainer.run_folder}", file=sys.stderr)
-
-    def on_evaluation(self, line: Mapping[str, Any]) -> None:
-        """A line for each but the test, which `report` says."""
-        if line["kind"] != "test" and not sys.stderr.isatty():
-            from aibig.metrics.functions import metrics_line
-
-            beside = {"kind", *self._trainer.progress.position()}
-            metrics = {name: value for name, value in line.items() if name not in beside}
-            print(f"step {line['step']:,}: {line['kind']} {metrics_line(metrics)}", file=sys.stderr, flush=True)
-
-
-def report(run: Run, as_json: bool = False) -> int:
-    """Say what came of a run. Returns the exit code."""
-    if run.result is None:
-        return report_interrupted(run.path, as_json)
-    from aibig.metrics.functions import metrics_line
-
-    result = run.result
-    if as_json:
-        say(json.dumps({"path": str(run.path), **result}))
-    else:
-        throughput = f"{result['throughput']['value']:,.0f} {result['throughput']['unit']}"
-        done = f"{result['steps']:,} steps in {result['train_seconds']:.1f} s of training ({throughput})"
-        say(f"test: {metrics_line(result['metrics'])}")
-        say(f"{done}, ended by {result.get('stopped_by', 'its limit')}; run: {run.path}")
-    if None not in result["metrics"].values():
-        return 0
-    if is_main_rank():
-        words = "the model diverged: its outputs are not finite; lower optimizer.lr or set trainer.clip_norm"
-        print(words, file=sys.stderr)
-    return 2
-
-
-def report_seeds(runs: Repeated, as_json: bool = False) -> int:
-    """Say what came of runs with several seeds. Returns the exit code: 2 if none ended well."""
-    if not runs.is_complete:
-        return report_interrupted(runs.path, as_json)
-    if as_json:
-        say(json.dumps({"path": str(runs.path), **runs.to_dict()}))
-    else:
-        for name, of in runs.metrics.items():
-            spread = "" if of["standard_deviation"] is None else f" +- {of['standard_deviation']:.2g}"
-            say(f"{name:26} {of['mean']:.4g}{spread}  ({of['lowest']:.4g} to {of['highest']:.4g})")
-        lost = f"; diverged: {', '.join(map(str, runs.diverged))}" if runs.diverged else ""
-        say(f"mean +- standard deviation of {len(runs.values)} seeds{lost}; runs: {runs.path}")
-    return 0 if runs.values else 2
-
-
-def report_interrupted(folder: Path, as_json: bool) -> int:
-    """Say how to go on with what the user stopped. Returns the exit code."""
-    if as_json:
-        say(json.dumps({"path": str(folder), "stopped_by": "interrupted"}))
-    else:
-        again = f"python -m aibig.train --resume --out {folder}"
-        say(f"interrupted; everything so far is kept; go on with: {again}")
-    return 130
-
-
-def find_lr(parser: argparse.ArgumentParser) -> None:
+def _find_lr(parser: argparse.ArgumentParser) -> None:
     """find a learning rate: train a little while it rises, and see where the loss falls fastest"""
 
-    def run(chosen: argparse.Namespace) -> int:
-        from aibig.runs.find_lr import find_lr as find
+    def run(args: argparse.Namespace) -> int:
+        from aibig.runs.find_lr import find_lr
 
-        settings = {"low": chosen.low, "high": chosen.high, "steps": chosen.steps, "picture": chosen.out}
-        found = find(chosen.config, parse_overrides(chosen.overrides), **settings)
-        if chosen.json:
-            say(json.dumps(dataclasses.asdict(found)))
+        settings = {"low": args.low, "high": args.high, "steps": args.steps, "plot": args.out}
+        curve = find_lr(args.config, parse_overrides(args.overrides), **settings)
+        if args.json:
+            print_once(json.dumps(dataclasses.asdict(curve)))
         else:
-            begin = "none" if found.suggestion is None else f"optimizer.lr={found.suggestion:g}"
-            say(f"suggestion: {begin}; {found.note}" + (f"; picture: {chosen.out}" if chosen.out else ""))
+            suggestion = "none" if curve.suggestion is None else f"optimizer.lr={curve.suggestion:g}"
+            print_once(f"suggestion: {suggestion}; {curve.note}" + (f"; plot: {args.out}" if args.out else ""))
         return 0
 
     parser.add_argument("--config", metavar="FILE", required=True, help="a YAML file, or a shipped config's name")
     parser.add_argument("--low", type=float, default=1e-6, help="the first rate (1e-6)")
     parser.add_argument("--high", type=float, default=1.0, help="the last rate (1)")
-    parser.add_argument("--steps", type=positive, default=100, help="updates from one to the other (100)")
-    parser.add_argument("--out", metavar="PICTURE", help="draw loss over rate into a .svg or .png file")
+    parser.add_argument("--steps", type=_at_least(1), default=100, help="updates, from the first to the last (100)")
+    parser.add_argument("--out", metavar="FILE", help="plot loss over rate into a .svg or .png file")
     parser.add_argument("--json", action="store_true", help="one JSON object, with every rate and loss")
-    parser.add_argument("overrides", nargs="*", metavar="section.setting=value", help="settings that go first")
+    _add_overrides(parser)
     parser.set_defaults(run=run)
 
 
-def list_models(parser: argparse.ArgumentParser) -> None:
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
+    about = "settings, instead of those in the file"
+    parser.add_argument("overrides", nargs="*", metavar="section.setting=value", help=about)
+
+
+def _models(parser: argparse.ArgumentParser) -> None:
     """list the models by name"""
 
-    def run(chosen: argparse.Namespace) -> int:
-        names = all_models(chosen.pattern, family=chosen.family)
+    def run(args: argparse.Namespace) -> int:
+        names = list_models(args.pattern, family=args.family)
         if not names:
-            models.entry(chosen.pattern)  # no pattern that matches: say what is near
-        if chosen.json:
-            rows = [models.entry(name) for name in names]
-            print(json.dumps([{"name": one.name, "family": one.family, "summary": one.summary} for one in rows]))
+            models.entry(args.pattern)  # no pattern that matches: the error names the nearest
+        entries = [models.entry(name) for name in names]
+        if args.json:
+            print(
+                json.dumps([{key: getattr(entry, key) for key in ("name", "family", "summary")} for entry in entries])
+            )
             return 0
-        width = max(len(name) for name in names)
-        for name in names:
-            entry = models.entry(name)
-            count = f"{parameter_count(name):>12}  " if chosen.parameters else ""
-            print(f"{name:{width}}  {entry.family:8}  {count}{entry.summary}")
+        width = max(map(len, names))
+        for entry in entries:
+            count = f"{_parameter_count(entry.name):>12}  " if args.parameters else ""
+            print(f"{entry.name:{width}}  {entry.family:8}  {count}{entry.summary}")
         return 0
 
     parser.add_argument("pattern", nargs="?", default="*", help="with * and ?, for example 'l*'")
@@ -239,135 +171,151 @@ def list_models(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
-def describe(parser: argparse.ArgumentParser) -> None:
+def _parameter_count(name: str) -> str:
+    """The number of a model's parameters at its defaults, without allocating any; "-" if a setting has no default."""
+    from aibig.layers.meta import ParametersOnMeta
+
+    if any(setting.default is REQUIRED for setting in models.settings(name).values()):
+        return "-"
+    with ParametersOnMeta():
+        return f"{sum(parameter.numel() for parameter in models.create(name).parameters()):,}"
+
+
+def _describe(parser: argparse.ArgumentParser) -> None:
     """explain the settings of a model, a dataset, an environment, a task, ..., or the sections trainer and finetune"""
 
-    def run(chosen: argparse.Namespace) -> int:
-        if chosen.name is None:
-            listed = all_names()
-            lines = [f"{kind}: {', '.join(names)}" for kind, names in listed.items()]
-            print(json.dumps(listed) if chosen.json else "\n".join(lines))
+    def run(args: argparse.Namespace) -> int:
+        if args.name is None:
+            names = all_names()
+            lines = [f"{kind}: {', '.join(listed)}" for kind, listed in names.items()]
+            print(json.dumps(names) if args.json else "\n".join(lines))
             return 0
-        found = find_settings(chosen.name)
-        if chosen.json:
-            print(json.dumps({what: one.settings for what, one in found.items()}))
+        descriptions = describe(args.name)
+        if args.json:
+            print(json.dumps({title: description.settings for title, description in descriptions.items()}))
             return 0
-        for what, described in found.items():
-            head = [what, "default", "takes"]
-            rows = [[name, one["default"], one["takes"]] for name, one in described.settings.items()]
-            show_table(head, rows or [["", "", ""]])
-            if described.about:
-                print(f"{described.about}\n")
+        for title, description in descriptions.items():
+            print_settings(title, description.settings)
+            if description.documentation:
+                print(f"{description.documentation}\n")
         return 0
 
-    parser.add_argument(
-        "name", metavar="NAME", nargs="?", help="what a config would name: csv, resnet18, CartPole-v1; none lists them"
-    )
+    about = "what a config would name: csv, resnet18, CartPole-v1; none lists them"
+    parser.add_argument("name", metavar="NAME", nargs="?", help=about)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 
 
-def evaluate(parser: argparse.ArgumentParser) -> None:
-    """measure a run's model, on a part of its data or on others, and write its page"""
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    """evaluate a run's model, on a split of its data or on other data, and write its page"""
 
-    def run(chosen: argparse.Namespace) -> int:
-        from aibig.runs.evaluate import evaluate as measure
+    def run(args: argparse.Namespace) -> int:
+        from aibig.runs.evaluate import evaluate
 
-        found = measure(
-            chosen.path, chosen.data, split=chosen.split, bootstrap=chosen.bootstrap, report=page_wanted(chosen)
-        )
-        page = None if found.report is None else str(found.report)
-        if chosen.json:
-            intervals = {name: ends for name, ends in found.intervals.items() if all(map(math.isfinite, ends))}
-            rest = {"intervals": intervals, "per_class": found.per_class, "note": found.note}
-            print(
-                json.dumps({"metrics": finite(found), **{key: one for key, one in rest.items() if one}, "report": page})
-            )
+        options = {"split": args.split, "bootstrap": args.bootstrap, "report": _report_option(args)}
+        result = evaluate(args.path, args.data, **options)
+        page = None if result.report is None else str(result.report)
+        if args.json:
+            intervals = {name: ends for name, ends in result.intervals.items() if all(map(math.isfinite, ends))}
+            details = {"intervals": intervals, "per_class": result.per_class, "note": result.note}
+            present = {key: value for key, value in details.items() if value}
+            print(json.dumps({"metrics": finite(result), **present, "report": page}))
             return 0
-        if found.note:
-            print(found.note)
-        show_metrics(found, found.intervals)
-        show_table(["class", "precision", "recall", "f1", "rows"], [list(row.values()) for row in found.per_class])
+        if result.note:
+            print(result.note)
+        print_metrics(result, result.intervals)
+        print_table(["class", "precision", "recall", "f1", "rows"], [list(row.values()) for row in result.per_class])
         if page is not None:
             print(f"page: {page}")
         return 0
 
     parser.add_argument("path", metavar="RUN", help="a run's folder; with DATA also a model's folder")
-    parser.add_argument("data", metavar="DATA", nargs="?", help="a file or folder to measure on instead of the run's")
-    parser.add_argument("--split", default="test", choices=["validation", "test"], help="which part of the run's data")
+    parser.add_argument("data", metavar="DATA", nargs="?", help="a file or folder to evaluate on instead of the run's")
+    parser.add_argument("--split", default="test", choices=["validation", "test"], help="which split of the run's data")
     parser.add_argument("--bootstrap", action="store_true", help="95 %% intervals, from 1,000 resamples")
-    add_page_arguments(parser, "report.html in RUN")
+    _add_page_options(parser, "report.html in RUN")
     parser.set_defaults(run=run)
 
 
-def compare(parser: argparse.ArgumentParser) -> None:
+def _compare(parser: argparse.ArgumentParser) -> None:
     """set runs side by side, also such that have not ended, and write a page of their curves"""
 
-    def run(chosen: argparse.Namespace) -> int:
-        from aibig.runs.compare import compare as confront
+    def run(args: argparse.Namespace) -> int:
+        from aibig.runs.compare import compare
 
-        found = confront(*chosen.paths, report=page_wanted(chosen))
-        page = None if found.report is None else str(found.report)
-        if chosen.json:
-            print(json.dumps({"runs": found.runs, "report": page}))
+        comparison = compare(*args.paths, report=_report_option(args))
+        page = None if comparison.report is None else str(comparison.report)
+        if args.json:
+            print(json.dumps({"runs": comparison.runs, "report": page}))
             return 0
-        for title, rows in found.tables().items():
-            show_table([title, *(one["name"] for one in found.runs)], rows)
+        for title, rows in comparison.tables().items():
+            print_table([title, *(run["name"] for run in comparison.runs)], rows)
         if page is not None:
             print(f"page: {page}")
         return 0
 
     parser.add_argument("paths", metavar="RUN", nargs="+", help="runs' folders")
-    add_page_arguments(parser, "compare.html")
+    _add_page_options(parser, "compare.html")
     parser.set_defaults(run=run)
 
 
-def predict(parser: argparse.ArgumentParser) -> None:
-    """predict from a CSV or .npy file, pictures, a sentence or a file of them, or the next token of a text"""
+def _add_page_options(parser: argparse.ArgumentParser, default: str) -> None:
+    pages = parser.add_mutually_exclusive_group()
+    pages.add_argument("--report", metavar="FILE", help=f"where the page goes (default: {default})")
+    pages.add_argument("--no-report", action="store_true", help="write no page")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
 
-    def run(chosen: argparse.Namespace) -> int:
-        from aibig.inference.predictor import predict as foretell
 
-        rows = foretell(chosen.path, chosen.input)
-        show_rows(rows, chosen.json)
-        if rows.note:
-            print(rows.note, file=sys.stderr)
+def _report_option(args: argparse.Namespace) -> bool | str:
+    """The argument `report` of the function by these options."""
+    return args.report or not args.no_report
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    """predict from a CSV or .npy file, images, a sentence or a file of them, or the next token of a text"""
+
+    def run(args: argparse.Namespace) -> int:
+        from aibig.inference.predictor import predict
+
+        predictions = predict(args.path, args.input)
+        print_rows(predictions, args.json)
+        if predictions.note:
+            print(predictions.note, file=sys.stderr)
         return 0
 
-    parser.add_argument("path", metavar="RUN", help="a run's folder, or its model folder")
-    parser.add_argument(
-        "input",
-        metavar="INPUT",
-        help="a .csv or .npy file; a picture, or a folder of them; a sentence, or a .txt, .tsv or .csv file of them; "
-        "for a language model a text",
+    about = (
+        "a .csv or .npy file; an image, or a folder of them; a sentence, or a .txt, .tsv or .csv file of them; for a "
     )
+    parser.add_argument("path", metavar="RUN", help="a run's folder, or its model folder")
+    parser.add_argument("input", metavar="INPUT", help=f"{about}language model a text")
     parser.add_argument("--json", action="store_true", help="a JSON list instead of CSV")
     parser.set_defaults(run=run)
 
 
-def generate(parser: argparse.ArgumentParser) -> None:
-    """write on from a prompt, or from several at once"""
+def _generate(parser: argparse.ArgumentParser) -> None:
+    """generate text from a prompt, or from several at once"""
 
-    def run(chosen: argparse.Namespace) -> int:
+    def run(args: argparse.Namespace) -> int:
         from aibig.files import read_utf8
-        from aibig.inference.predictor import load_draft, load_writer
+        from aibig.inference.predictor import load_draft, load_text_generator
 
-        prompts = [*(chosen.prompt or []), *map(read_utf8, chosen.prompt_file or [])]
+        prompts = [*(args.prompt or []), *map(read_utf8, args.prompt_file or [])]
         if not prompts:
             raise UserError("command line: --prompt TEXT or --prompt-file FILE is missing")
-        writer = load_writer(chosen.path, chosen.weights)
-        settings = {**writing_settings(chosen), "stop": chosen.stop or (), "draft": load_draft(chosen.draft)}
-        if len(prompts) == 1 and not chosen.json:
-            stream_out(prompts[0], writer.stream(prompts[0], **settings), writer)
+        generator = load_text_generator(args.path, args.weights)
+        settings = {**_sampling_settings(args), "stop": args.stop or (), "draft": load_draft(args.draft)}
+        if len(prompts) == 1 and not args.json:
+            print_stream(prompts[0], generator.stream(prompts[0], **settings), generator)
             return 0
-        texts = writer.generate(prompts, **settings)
-        if writer.note:
-            print(writer.note, file=sys.stderr)
-        if chosen.json:
-            made = [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
-            print(json.dumps(made[0] if len(made) == 1 else made))
-            return 0
-        print("\n\n".join(prompt + text for prompt, text in zip(prompts, texts, strict=True)))
+        texts = generator.generate(prompts, **settings)
+        if generator.note:
+            print(generator.note, file=sys.stderr)
+        pairs = [*zip(prompts, texts, strict=True)]
+        if args.json:
+            rows = [{"prompt": prompt, "text": text} for prompt, text in pairs]
+            print(json.dumps(rows[0] if len(rows) == 1 else rows))
+        else:
+            print("\n\n".join(prompt + text for prompt, text in pairs))
         return 0
 
     parser.add_argument("path", metavar="RUN", help="a run's folder, or its model folder")
@@ -375,29 +323,29 @@ def generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt-file", action="append", metavar="FILE", help="a prompt from a UTF-8 text file")
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; several times for more")
     parser.add_argument("--draft", metavar="RUN", help="a smaller model of the same vocabulary, to be faster")
-    add_writing_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="JSON with prompt and text, when all is made")
+    _add_sampling_options(parser)
+    parser.add_argument("--json", action="store_true", help="JSON with prompt and text, once complete")
     parser.set_defaults(run=run)
 
 
-def chat(parser: argparse.ArgumentParser) -> None:
+def _chat(parser: argparse.ArgumentParser) -> None:
     """talk to a language model; /reset begins anew, /quit ends
 
-    A model that was not trained on conversations writes on as a text with two speakers would go on.
+    A model that was not trained on conversations goes on as a text with two speakers would.
     """
 
-    def run(chosen: argparse.Namespace) -> int:
+    def run(args: argparse.Namespace) -> int:
         from aibig.inference.chat import Chat
-        from aibig.inference.predictor import load_writer
+        from aibig.inference.predictor import load_text_generator
 
-        names = {"user": chosen.user, "assistant": chosen.assistant, "system": chosen.system}
-        talk = Chat(load_writer(chosen.path, chosen.weights), **names, **writing_settings(chosen))
-        for message in messages(chosen.user):
+        names = {"user": args.user, "assistant": args.assistant, "system": args.system}
+        conversation = Chat(load_text_generator(args.path, args.weights), **names, **_sampling_settings(args))
+        for message in _messages(args.user):
             if message == "/reset":
-                talk.reset()
+                conversation.reset()
                 continue
             try:
-                stream_out(f"{chosen.assistant}:", talk.reply(message), talk.generator)
+                print_stream(f"{args.assistant}:", conversation.reply(message), conversation.generator)
             except KeyboardInterrupt:  # ends the answer, not the conversation
                 print()
             except UserError as error:
@@ -408,16 +356,16 @@ def chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--user", default="User", metavar="NAME", help="how your turns begin")
     parser.add_argument("--assistant", default="Assistant", metavar="NAME", help="how the model's turns begin")
     parser.add_argument("--system", default="", metavar="TEXT", help="what stands before the first turn")
-    add_writing_arguments(parser)
+    _add_sampling_options(parser)
     parser.set_defaults(run=run)
 
 
-def messages(user: str) -> Iterator[str]:
-    """What the user says, line by line, until /quit or the end of the input."""
-    asking = f"{user}: " if sys.stdin.isatty() else ""
+def _messages(user: str) -> Iterator[str]:
+    """What the user types, line by line, until /quit or the end of the input."""
+    question = f"{user}: " if sys.stdin.isatty() else ""
     while True:
         try:
-            message = input(asking).strip()
+            message = input(question).strip()
         except EOFError:
             return
         if message == "/quit":
@@ -426,77 +374,72 @@ def messages(user: str) -> Iterator[str]:
             yield message
 
 
-def add_writing_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of a command that writes texts."""
-    parser.add_argument("--max-tokens", type=int, default=200)
-    parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest token each time")
-    parser.add_argument("--top-k", type=int, help="draw from so many likeliest tokens only")
-    parser.add_argument("--top-p", type=float, default=1.0, help="from the fewest that together are so probable")
-    parser.add_argument("--min-p", type=float, default=0.0, help="from those so probable beside the likeliest")
-    parser.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: what was seen gets rarer")
-    parser.add_argument("--seed", type=int, default=0)
+def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-tokens", type=int, default=200, help="tokens at most (200)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the most probable token each time (1)")
+    parser.add_argument("--top-k", type=int, help="sample from so many most probable tokens only")
+    parser.add_argument("--top-p", type=float, default=1.0, help="from the fewest that together are so probable (1)")
+    parser.add_argument("--min-p", type=float, default=0.0, help="from those so probable beside the most probable (0)")
+    parser.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: tokens recur less often (1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampling (0)")
     parser.add_argument("--weights", metavar="int8|float16", help="smaller weights, for a CPU")
 
 
-def writing_settings(chosen: argparse.Namespace) -> dict[str, Any]:
-    """What `add_writing_arguments` asked for, without the weights."""
+def _sampling_settings(args: argparse.Namespace) -> dict[str, Any]:
     names = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
-    return {name: getattr(chosen, name) for name in names}
+    return {name: getattr(args, name) for name in names}
 
 
-def play(parser: argparse.ArgumentParser) -> None:
+def _play(parser: argparse.ArgumentParser) -> None:
     """let an agent play in its environment"""
 
-    def run(chosen: argparse.Namespace) -> int:
-        from aibig.inference.predictor import film
-        from aibig.inference.predictor import play as perform
+    def run(args: argparse.Namespace) -> int:
+        from aibig.inference.predictor import play, record_episode
         from aibig.metrics.outcomes import bootstrap
 
-        for file in filter(None, (chosen.gif, chosen.video)):
+        for file in filter(None, (args.gif, args.video)):
             if not file.parent.is_dir():
                 raise UserError(f"{file}: there is no folder {file.parent}; make it first")
-        if chosen.gif or chosen.video:
+        if args.gif or args.video:
             from aibig.report import figures
 
-            shown = film(chosen.path, seed=chosen.seed, whole=bool(chosen.video))
-            if chosen.gif:
-                chosen.gif.write_bytes(figures.gif(shown.frames, shown.seconds))
-            if chosen.video:
-                figures.video(shown.frames, shown.seconds, str(chosen.video))
-        played = perform(chosen.path, episodes=chosen.episodes, seed=chosen.seed, render=chosen.render)
-        intervals = bootstrap(played) if chosen.episodes > 1 else {}
-        if chosen.json:
-            each = {"returns": played.returns.tolist(), "lengths": played.lengths.tolist()}
-            print(json.dumps({**played.metrics(), "intervals": intervals, **each}))
+            recording = record_episode(args.path, seed=args.seed, all_frames=bool(args.video))
+            if args.gif:
+                args.gif.write_bytes(figures.gif(recording.frames, recording.seconds))
+            if args.video:
+                figures.write_video(recording.frames, recording.seconds, str(args.video))
+        outcome = play(args.path, episodes=args.episodes, seed=args.seed, render=args.render)
+        intervals = bootstrap(outcome) if args.episodes > 1 else {}
+        if args.json:
+            episodes = {"returns": outcome.returns.tolist(), "lengths": outcome.lengths.tolist()}
+            print(json.dumps({**outcome.metrics(), "intervals": intervals, **episodes}))
             return 0
-        for number, (value, length) in enumerate(zip(played.returns, played.lengths, strict=True)):
+        for number, (value, length) in enumerate(zip(outcome.returns, outcome.lengths, strict=True)):
             print(f"episode {number}: return {value:g}, {length} env steps")
-        show_metrics(played.metrics(), intervals)
+        print_metrics(outcome.metrics(), intervals)
         return 0
 
     parser.add_argument("path", metavar="RUN", help="a run's folder, or its model folder")
-    parser.add_argument("--episodes", type=positive, default=10, help="how many (10)")
-    parser.add_argument("--seed", type=natural, default=0, help="of the first episode; each one has the next")
+    parser.add_argument("--episodes", type=_at_least(1), default=10, help="how many (10)")
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="of the first episode; each has the next (0)")
     parser.add_argument("--render", metavar="MODE", help="gymnasium's render_mode, such as human")
-    parser.add_argument("--gif", metavar="FILE", type=Path, help="write the first episode as an animated picture")
-    parser.add_argument(
-        "--video", metavar="FILE", type=Path, help="write the first episode as a video (needs aibig[video])"
-    )
+    parser.add_argument("--gif", metavar="FILE", type=Path, help="write the first episode as an animated image")
+    parser.add_argument("--video", metavar="FILE", type=Path, help="write it as a video (needs aibig[video])")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 
 
 COMMANDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
-    "train": train,
-    "find-lr": find_lr,
-    "models": list_models,
-    "describe": describe,
-    "evaluate": evaluate,
-    "compare": compare,
-    "predict": predict,
-    "generate": generate,
-    "chat": chat,
-    "play": play,
+    "train": _train,
+    "find-lr": _find_lr,
+    "models": _models,
+    "describe": _describe,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "predict": _predict,
+    "generate": _generate,
+    "chat": _chat,
+    "play": _play,
 }
 
 EXAMPLES = {
@@ -513,44 +456,15 @@ EXAMPLES = {
 }
 
 
-def add_page_arguments(parser: argparse.ArgumentParser, default: str) -> None:
-    """The options of a command that writes a page."""
-    pages = parser.add_mutually_exclusive_group()
-    pages.add_argument("--report", metavar="FILE", help=f"where the page goes (default: {default})")
-    pages.add_argument("--no-report", action="store_true", help="write no page")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+def _at_least(minimum: int) -> Callable[[str], int]:
+    """A whole number of at least `minimum`, for argparse."""
 
+    def whole_number(word: str) -> int:
+        if int(word) < minimum:
+            raise argparse.ArgumentTypeError(f"must be at least {minimum}, not {word}")
+        return int(word)
 
-def page_wanted(chosen: argparse.Namespace) -> bool | str:
-    """What `report` is to be by these options."""
-    return chosen.report or not chosen.no_report
-
-
-def parameter_count(name: str) -> str:
-    """How many parameters a model has at its defaults, without making any; "-" if a setting has no default."""
-    from aibig.config.settings import REQUIRED
-    from aibig.layers.meta import ParametersOnMeta
-
-    if any(one.default is REQUIRED for one in models.settings(name).values()):
-        return "-"
-    with ParametersOnMeta():
-        return f"{sum(one.numel() for one in models.create(name).parameters()):,}"
-
-
-def positive(word: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    value = int(word)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
-
-
-def natural(word: str) -> int:
-    """A whole number of at least 0, for argparse."""
-    value = int(word)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {value}")
-    return value
+    return whole_number
 
 
 if __name__ == "__main__":

@@ -1,31 +1,106 @@
-"""How the commands print: tables, rows as they come, text as it is made. Knows no command."""
+"""How the commands print: tables, rows as they come, text as it is generated. Knows no command."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aibig.ranks import is_main_rank
 
 
-def say(text: str) -> None:
-    """Print on standard output, once however many ranks there are."""
+def print_once(text: str) -> None:
+    """Print on standard output, on the main rank alone.
+
+    Args:
+        text: a line.
+    """
     if is_main_rank():
         print(text, flush=True)
 
 
-def show_metrics(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> None:
-    """Print metrics, a line each, with their intervals if there are any."""
-    head = ["metric", "value", *(["95 % interval"] if intervals else [])]
-    show_table(head, [[name, value, *interval(intervals.get(name))] for name, value in metrics.items()])
+def print_metrics(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> None:
+    """Print metrics, a line each.
+
+    Args:
+        metrics: by name.
+        intervals: 95 % intervals of the metrics; empty for none.
+    """
+    header = ["metric", "value", *(["95 % interval"] if intervals else [])]
+    rows: list[list[Any]] = [[name, value] for name, value in metrics.items()]
+    for row in rows if intervals else []:
+        low, high = intervals[row[0]]
+        row.append(f"{low:.6g} to {high:.6g}")
+    print_table(header, rows)
 
 
-def show_rows(rows: Iterator[dict[str, Any]], as_json: bool) -> None:
-    """Print rows as they come: CSV with a header, or a JSON list. What is wrong with the first shows before any."""
+def print_settings(title: str, settings: Mapping[str, Mapping[str, str]]) -> None:
+    """Print settings: each one's default and what it takes, and below what it is.
+
+    Args:
+        title: what has the settings.
+        settings: as in `aibig.config.describe.Description`.
+    """
+    rows = [[name, setting["default"], setting["takes"]] for name, setting in settings.items()]
+    header, *lines = _aligned([[title, "default", "takes"], *rows])
+    print(header)
+    width = max(40, shutil.get_terminal_size((120, 0)).columns)
+    for line, setting in zip(lines, settings.values(), strict=True):
+        print(line)
+        if setting["about"]:
+            print(textwrap.fill(setting["about"], width, initial_indent="    ", subsequent_indent="    "))
+    print()
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows under their header, and a blank line; nothing without rows.
+
+    Args:
+        header: names of the columns.
+        rows: their cells.
+    """
+    if rows:
+        print("\n".join(_aligned([header, *([cell_text(cell) for cell in row] for row in rows)])) + "\n")
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each row, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def cell_text(value: Any) -> str:
+    """A value in a table: six digits of a number, nothing for None.
+
+    Args:
+        value: of a cell.
+    """
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else f"{value:,}" if type(value) is int else str(value)
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON takes them: null for what is not finite.
+
+    Args:
+        metrics: by name.
+    """
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def print_rows(rows: Iterator[dict[str, Any]], as_json: bool) -> None:
+    """Print rows as they come. An error in the first is raised before anything is printed.
+
+    Args:
+        rows: at least one, all with the same keys.
+        as_json: whether to print a JSON list instead of CSV with a header.
+    """
     first = next(rows)
     if as_json:
         print("[" + json.dumps(first), end="")
@@ -39,40 +114,18 @@ def show_rows(rows: Iterator[dict[str, Any]], as_json: bool) -> None:
     writer.writerows(row.values() for row in rows)
 
 
-def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print rows under their header, each column as wide as it must be, and a blank line; nothing without rows."""
-    if not rows:
-        return
-    cells = [header, *([cell_text(one) for one in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    for row in cells:
-        print("  ".join(f"{one:{width}}" for one, width in zip(row, widths, strict=True)).rstrip())
-    print()
+def print_stream(prefix: str, pieces: Iterator[str], generator: Any) -> None:
+    """Print text as it is generated. An error in the prompt is raised before anything is printed.
 
-
-def cell_text(value: Any) -> str:
-    """A value in a table of the terminal: six digits of a number, nothing for None."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return "" if value is None else f"{value:,}" if type(value) is int else str(value)
-
-
-def interval(ends: tuple[float, float] | None) -> list[str]:
-    """The cell of an interval; none where there is none."""
-    return [] if ends is None else [f"{ends[0]:.6g} to {ends[1]:.6g}"]
-
-
-def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """Metrics as JSON has them: null for what is not finite."""
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-
-
-def stream_out(before: str, pieces: Iterator[str], writer: Any) -> None:
-    """Print pieces of text as they come. What is wrong with a prompt shows before anything is printed."""
+    Args:
+        prefix: printed before the first piece.
+        pieces: of the text.
+        generator: what yields the pieces; its `note`, if any, goes to standard error.
+    """
     first = next(pieces, "")
-    if writer.note:
-        print(writer.note, file=sys.stderr)
-    print(before + first, end="", flush=True)
+    if generator.note:
+        print(generator.note, file=sys.stderr)
+    print(prefix + first, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
     print()

@@ -15,15 +15,21 @@ class Diverged(UserError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'lr'?"` for the known names closest to `name`, or an empty string."""
-    by_folded = {one.casefold(): one for one in known}
+    """`"; did you mean 'lr'?"` for the known names closest to a name, or an empty string.
+
+    Args:
+        name: as a user wrote it.
+        known: the names that there are.
+    """
+    by_folded = {candidate.casefold(): candidate for candidate in known}
     word = name.casefold()
-    close = [one for one in by_folded if is_short_for(one, word) or is_short_for(word, one)]
-    close += [one for one in difflib.get_close_matches(word, by_folded, n=3, cutoff=0.55) if one not in close]
-    return f"; did you mean {' or '.join(repr(by_folded[one]) for one in close[:3])}?" if close else ""
+    close = [candidate for candidate in by_folded if _is_short_for(candidate, word) or _is_short_for(word, candidate)]
+    matches = difflib.get_close_matches(word, by_folded, n=3, cutoff=0.55)
+    close += [candidate for candidate in matches if candidate not in close]
+    return f"; did you mean {' or '.join(repr(by_folded[candidate]) for candidate in close[:3])}?" if close else ""
 
 
-def is_short_for(short: str, long: str) -> bool:
+def _is_short_for(short: str, long: str) -> bool:
     """Whether `short` is how people abbreviate `long`: lr for learning_rate, eps for epsilon."""
     if not 2 <= len(short) <= 3 or len(long) <= len(short) or short[0] != long[0]:
         return False

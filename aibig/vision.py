@@ -8,14 +8,15 @@ from types import ModuleType
 
 from aibig.errors import UserError
 
-CURE = "pip install --upgrade --force-reinstall torch torchvision"
+REINSTALL = "pip install --upgrade --force-reinstall torch torchvision"
 
 
 def import_torchvision() -> ModuleType:
     """The package torchvision, with its models, datasets and transforms.
 
-    Raises UserError with both versions and what mends it if torchvision is missing, or made for another torch: then
-    its import fails with RuntimeError, which `importlib.util.find_spec` does not foresee.
+    Raises:
+        UserError: torchvision is missing, or built for another torch (its import fails with RuntimeError, which
+            `importlib.util.find_spec` does not see); with both versions and the pip line.
     """
     try:
         return importlib.import_module("torchvision")
@@ -23,7 +24,7 @@ def import_torchvision() -> ModuleType:
         reason = str(error).strip().splitlines()
         raise UserError(
             f"torchvision {_version('torchvision')} can't be imported beside torch {_version('torch')} "
-            f"({reason[0] if reason else type(error).__name__}); install two that belong together: {CURE}"
+            f"({reason[0] if reason else type(error).__name__}); install two that belong together: {REINSTALL}"
         ) from None
 
 

@@ -2,8 +2,8 @@
 
 cartpole  seconds of training until 40 greedy episodes of CartPole-v1 all reach 500 steps, and the mean of 100 others
 rate      env steps a second of training: 10 CartPoles, an update of 128 transitions every 10 env steps, net 120-84
-update    milliseconds of an update of the Nature CNN, 32 transitions of Atari's pictures from a replay of frames
-memory    resident bytes of a replay of Atari's pictures, filled, beside what its formula says
+update    milliseconds of an update of the Nature CNN, 32 transitions of Atari's images from a replay buffer of frames
+memory    resident bytes of a full replay buffer of Atari's images, beside what its formula says
 """
 
 from __future__ import annotations
@@ -25,67 +25,67 @@ NEVER = 10**9
 
 
 def main(words: list[str]) -> None:
-    """Measure what `words` ask for."""
+    """Run the benchmark that `words` name."""
     parser = argparse.ArgumentParser(
         prog="scripts/bench dqn", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=BENCHES)
+    parser.add_argument("benchmark", choices=BENCHMARKS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs=2, default=(600, 620), metavar=("FIRST", "END"), help="of cartpole")
     parser.add_argument("--capacity", type=int, default=200_000, help="of memory")
-    chosen = parser.parse_args(words)
-    os.environ["OMP_NUM_THREADS"] = str(chosen.threads)  # every measuring process inherits these
+    options = parser.parse_args(words)
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)  # every measuring process inherits these
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    BENCHES[chosen.what](chosen)
+    BENCHMARKS[options.benchmark](options)
 
 
 # -------------------------------------------------------------------- what is measured
 
 
-def cartpole(chosen: argparse.Namespace) -> None:
+def cartpole(options: argparse.Namespace) -> None:
     """Training alone is timed, by the clock; evaluations are not."""
     contestants: dict[str, Callable[[int], tuple[float, float]]] = {"aibig, dqn/cartpole": our_cartpole}
     if has_sb3():
         contestants["stable-baselines3, zoo's settings"] = sb3_cartpole
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
-    for seed in range(*chosen.seeds):
+    results: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    for seed in range(*options.seeds):
         for name, measure in contestants.items():
-            found[name].append(isolated(partial(measure, seed)))
+            results[name].append(isolated(partial(measure, seed)))
     print("| | seconds, median (min to max) | mean of 100 episodes: mean, sd | seeds with 495 and more |")
     print("|---|---|---|---|")
-    for name, results in found.items():
-        seconds, returns = zip(*results, strict=True)
+    for name, runs in results.items():
+        seconds, returns = zip(*runs, strict=True)
         spread = f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
-        solved = sum(one >= 495 for one in returns)
+        solved = sum(mean_return >= 495 for mean_return in returns)
         mean = f"{statistics.mean(returns):.1f}, {statistics.pstdev(returns):.1f}"
         print(f"| {name} | {spread} | {mean} | {solved} of {len(returns)} |", flush=True)
 
 
-def rate(chosen: argparse.Namespace) -> None:
+def rate(options: argparse.Namespace) -> None:
     """Of the whole loops; CPU time where there is one thread."""
     contestants: dict[str, Callable[[], float]] = {"aibig": our_rate}
     if has_sb3():
         contestants["stable-baselines3"] = sb3_rate
-    report(contestants, chosen.rounds, "env steps/s")
+    report(contestants, options.rounds, "env steps/s")
 
 
-def update(chosen: argparse.Namespace) -> None:
+def update(options: argparse.Namespace) -> None:
     """Sampling, loss, gradient and step; by the clock."""
     contestants: dict[str, Callable[[], float]] = {
         f"aibig {precision}": partial(our_update, precision) for precision in ("fp32", "bf16")
     }
     contestants["plain PyTorch fp32"] = plain_update
-    report(contestants, chosen.rounds, "ms")
+    report(contestants, options.rounds, "ms")
 
 
-def memory(chosen: argparse.Namespace) -> None:
-    """Of a process before and after it fills one."""
-    held, formula = isolated(partial(our_memory, chosen.capacity))
-    print(f"{chosen.capacity:,} steps: {held / 1e9:.3f} GB resident, {formula / 1e9:.3f} GB by the formula")
+def memory(options: argparse.Namespace) -> None:
+    """Of a process, before and after it fills a replay buffer."""
+    measured, formula = isolated(partial(our_memory, options.capacity))
+    print(f"{options.capacity:,} steps: {measured / 1e9:.3f} GB resident, {formula / 1e9:.3f} GB by the formula")
 
 
-BENCHES: dict[str, Callable[[argparse.Namespace], None]] = {
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "cartpole": cartpole,
     "rate": rate,
     "update": update,
@@ -95,12 +95,13 @@ BENCHES: dict[str, Callable[[argparse.Namespace], None]] = {
 
 def report(contestants: dict[str, Callable[[], float]], rounds: int, unit: str) -> None:
     """A table of medians, and how they compare with the first."""
-    found = in_turn({name: partial(isolated, measure) for name, measure in contestants.items()}, rounds)
-    ours, *_ = (statistics.median(one) for one in found.values())
+    results = in_turn({name: partial(isolated, measure) for name, measure in contestants.items()}, rounds)
+    medians = {name: statistics.median(values) for name, values in results.items()}
+    ours = next(iter(medians.values()))
     print(f"| | {unit} (min to max) | aibig / this |\n|---|---|---|")
-    for name, one in found.items():
-        middle = statistics.median(one)
-        print(f"| {name} | {middle:,.1f} ({min(one):,.1f} to {max(one):,.1f}) | {ours / middle:.2f} |", flush=True)
+    for name, values in results.items():
+        spread = f"{medians[name]:,.1f} ({min(values):,.1f} to {max(values):,.1f})"
+        print(f"| {name} | {spread} | {ours / medians[name]:.2f} |", flush=True)
 
 
 # -------------------------------------------------------------------- aibig
@@ -133,24 +134,23 @@ def our_rate() -> float:
     trainer, task = build(load_config(config))
     marks, after_update = {}, task.after_update
 
-    def timed(step: int) -> None:
+    def timed_after_update(step: int) -> None:
         after_update(step)
         if step in (1, updates + 1):
             marks[step] = time.process_time(), task.env_steps
 
-    task.after_update = timed  # type: ignore[method-assign]
+    task.after_update = timed_after_update  # type: ignore[method-assign]
     task.episodes = {"validation": 1, "test": 1}
     trainer.fit(task)
-    (begun, before), (ended, after) = marks[1], marks[updates + 1]
-    return (after - before) / (ended - begun)
+    (start, first_env_steps), (end, last_env_steps) = marks[1], marks[updates + 1]
+    return (last_env_steps - first_env_steps) / (end - start)
 
 
 def our_update(precision: str) -> float:
-    """Milliseconds of an update by the task's own loss, as the trainer takes it."""
+    """Milliseconds of an update by the task's own loss, as the trainer does it."""
     import torch
 
     from aibig.config.registry import create_model
-    from aibig.tasks.base import Batch
     from aibig.tasks.q_learning.td_losses import huber_loss
     from aibig.training.devices.cpu import prepare_cpu
     from aibig.training.optimizers.builders import adam
@@ -160,30 +160,29 @@ def our_update(precision: str) -> float:
     model, target_network = (create_model("nature_cnn", actions=6) for _ in range(2))
     optimizer, replay, generator = adam(lr=1e-4)(model), filled_replay(2_000), torch.Generator()
 
-    def one() -> None:
-        batch = Batch(replay.sample(32, generator), 32, {})
-        drawn = batch.data
+    def update_once() -> None:
+        batch = replay.sample(32, generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            values = model(drawn.observation).float().gather(1, drawn.action[:, None]).squeeze(1)
+            q_values = model(batch.observation).float().gather(1, batch.action[:, None]).squeeze(1)
             with torch.no_grad():
-                following = target_network(drawn.next_observation).float().amax(1)
-            loss = huber_loss(values, drawn.reward + drawn.discount * following)[0].mean()
+                next_q_values = target_network(batch.next_observation).float().amax(1)
+            loss = huber_loss(q_values, batch.reward + batch.discount * next_q_values)[0].mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    return milliseconds(one)
+    return milliseconds(update_once)
 
 
 def filled_replay(capacity: int) -> Any:
-    """Of random frames of one environment."""
+    """A full replay buffer of random frames."""
     import numpy as np
     import torch
 
     from aibig.data.replay.base import EnvStep, ReplaySpec
-    from aibig.data.replay.frame_replay import FrameReplay
+    from aibig.data.replay.frame_replay import FrameReplayBuffer
 
-    replay = FrameReplay(ReplaySpec((4, 84, 84), 6, 8, torch.uint8, 4), capacity=capacity)
+    replay = FrameReplayBuffer(ReplaySpec((4, 84, 84), 6, 8, torch.uint8, 4), capacity=capacity)
     frames = np.random.default_rng(0).integers(256, size=(8, 4, 84, 84)).astype(np.uint8)
     zeros, no = np.zeros(8, np.float32), np.zeros(8, bool)
     for _ in range(capacity // 8):
@@ -192,12 +191,12 @@ def filled_replay(capacity: int) -> Any:
 
 
 def our_memory(capacity: int) -> tuple[int, int]:
-    """Bytes that a filled replay has taken, and that its formula says."""
+    """Bytes that a full replay buffer has taken, and that its formula says."""
     filled_replay(1_000)  # imports
     before = resident()
     replay = filled_replay(capacity)
-    held = resident() - before
-    return held, len(replay._action) * (84 * 84 + 12)
+    measured = resident() - before
+    return measured, len(replay._action) * (84 * 84 + 12)
 
 
 def resident() -> int:
@@ -206,14 +205,14 @@ def resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def milliseconds(one: Callable[[], None], times: int = 60) -> float:
-    """The median time of a call by the clock, after a few."""
+def milliseconds(function: Callable[[], None], times: int = 60) -> float:
+    """The median time of a call by the clock, after 5 to warm up."""
     seconds = []
     for number in range(times + 5):
-        begun = time.perf_counter()
-        one()
+        start = time.perf_counter()
+        function()
         if number >= 5:
-            seconds.append(time.perf_counter() - begun)
+            seconds.append(time.perf_counter() - start)
     return 1e3 * statistics.median(seconds)
 
 
@@ -222,10 +221,10 @@ def milliseconds(one: Callable[[], None], times: int = 60) -> float:
 
 def has_sb3() -> bool:
     """Whether Stable-Baselines3 is installed; if not, say so."""
-    found = importlib.util.find_spec("stable_baselines3") is not None
-    if not found:
+    is_installed = importlib.util.find_spec("stable_baselines3") is not None
+    if not is_installed:
         print("stable-baselines3: not installed (pip install 'aibig[peers]'): skipped")
-    return found
+    return is_installed
 
 
 def sb3_cartpole(seed: int) -> tuple[float, float]:
@@ -243,17 +242,17 @@ def sb3_cartpole(seed: int) -> tuple[float, float]:
             nonlocal paused
             if self.num_timesteps % 1_000:
                 return True
-            begun = time.perf_counter()
-            mean = mean_of(GOAL_EPISODES, EVALUATION_SEED)
-            paused += time.perf_counter() - begun
-            return mean < GOAL
+            start = time.perf_counter()
+            mean_return = evaluate(GOAL_EPISODES, EVALUATION_SEED)
+            paused += time.perf_counter() - start
+            return mean_return < GOAL
 
-    def mean_of(episodes: int, first: int) -> float:
+    def evaluate(episodes: int, first_seed: int) -> float:
         from stable_baselines3.common.env_util import make_vec_env
 
-        envs = make_vec_env("CartPole-v1", n_envs=10, seed=first)
-        found, _ = evaluate_policy(model, envs, n_eval_episodes=episodes, deterministic=True)
-        return float(found)
+        envs = make_vec_env("CartPole-v1", n_envs=10, seed=first_seed)
+        mean_return, _ = evaluate_policy(model, envs, n_eval_episodes=episodes, deterministic=True)
+        return float(mean_return)
 
     model = DQN(
         "MlpPolicy",
@@ -272,9 +271,9 @@ def sb3_cartpole(seed: int) -> tuple[float, float]:
         seed=seed,
         device="cpu",
     )
-    begun = time.perf_counter()
+    start = time.perf_counter()
     model.learn(50_000, callback=UntilGoal())
-    return time.perf_counter() - begun - paused, mean_of(100, EVALUATION_SEED + 1_000)
+    return time.perf_counter() - start - paused, evaluate(100, EVALUATION_SEED + 1_000)
 
 
 def sb3_rate() -> float:
@@ -298,13 +297,13 @@ def sb3_rate() -> float:
         device="cpu",
     )
     model.learn(1_010)
-    begun = time.process_time()
+    start = time.process_time()
     model.learn(10_000, reset_num_timesteps=False)
-    return 10_000 / (time.process_time() - begun)
+    return 10_000 / (time.process_time() - start)
 
 
 def plain_update() -> float:
-    """Milliseconds of an update as it is usually written: fp32, pictures divided by 255, Adam."""
+    """Milliseconds of an update as it is usually written: fp32, images divided by 255, Adam."""
     import torch
     from torch import nn
 
@@ -316,16 +315,16 @@ def plain_update() -> float:
 
     model, target_network = network(), network()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-    pictures = torch.randint(256, (2, 2_000, 4, 84, 84), dtype=torch.uint8)
+    images = torch.randint(256, (2, 2_000, 4, 84, 84), dtype=torch.uint8)
 
-    def one() -> None:
+    def update_once() -> None:
         index = torch.randint(2_000, (32,))
-        seen, after = pictures[0, index].float() / 255.0, pictures[1, index].float() / 255.0
+        observation, next_observation = images[0, index].float() / 255.0, images[1, index].float() / 255.0
         with torch.no_grad():
-            target = 0.99 * target_network(after).amax(1)
-        loss = nn.functional.smooth_l1_loss(model(seen)[:, 0], target)
+            target_q_values = 0.99 * target_network(next_observation).amax(1)
+        loss = nn.functional.smooth_l1_loss(model(observation)[:, 0], target_q_values)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
-    return milliseconds(one)
+    return milliseconds(update_once)

@@ -1,4 +1,4 @@
-"""Contestants measured in turn, so that what else the machine does falls on all alike. Knows none of them."""
+"""Contestants measured in turn, so that other load on the machine affects all alike. Knows none of them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
-Given = TypeVar("Given")
+Measured = TypeVar("Measured")
 
 ROUNDS = 7
 
 
 def in_turn(contestants: Mapping[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """What each contestant gives in each round, A B A B; a first round is not counted."""
+    """The measurements of each contestant, A B A B, after a round that is not counted.
+
+    Args:
+        contestants: the function that measures each, by name.
+        rounds: measurements of each.
+    """
     for measure in contestants.values():
         measure()
     results: dict[str, list[float]] = {name: [] for name in contestants}
@@ -26,7 +31,14 @@ def in_turn(contestants: Mapping[str, Callable[[], float]], rounds: int = ROUNDS
 
 
 def compare(name: str, ours: Callable[[], float], other_name: str, other: Callable[[], float]) -> None:
-    """Run the two in turn and print the medians and their ratio."""
+    """Measure two in turn; print the medians and their ratio.
+
+    Args:
+        name: of ours.
+        ours: measures ours, in seconds.
+        other_name: of the other.
+        other: measures the other, in seconds.
+    """
     own, others = in_turn({"ours": ours, "other": other}).values()
     a, b = statistics.median(own), statistics.median(others)
     ratios = sorted(x / y for x, y in zip(own, others, strict=True))
@@ -34,13 +46,17 @@ def compare(name: str, ours: Callable[[], float], other_name: str, other: Callab
     print(f"ratio pair by pair: min {ratios[0]:.2f}, median {statistics.median(ratios):.2f}, max {ratios[-1]:.2f}")
 
 
-def isolated(measure: Callable[[], Given]) -> Given:
-    """What `measure` gives in a fresh process: no peer profits, or suffers, from what another has set or imported."""
+def isolated(measure: Callable[[], Measured]) -> Measured:
+    """A measurement in a fresh process, unaffected by what others set or imported.
+
+    Args:
+        measure: to call there; can be pickled.
+    """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=silence) as pool:
         return pool.submit(measure).result()
 
 
 def silence() -> None:
-    """Loops may print; it is part of what they cost, but not of the table."""
+    """Discard what contestants print."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"

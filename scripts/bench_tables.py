@@ -29,7 +29,14 @@ SEEDS = range(5)
 
 @dataclass
 class Outcome:
-    """What a method came to with one seed: test metrics, seconds of training with chosen settings and of choosing."""
+    """The result of a method with a seed.
+
+    Args:
+        metrics: of the test.
+        seconds: of training with the chosen settings.
+        inner_score: of the inner folds.
+        search_seconds: of choosing the settings.
+    """
 
     metrics: dict[str, float]
     seconds: float = 0.0
@@ -38,8 +45,8 @@ class Outcome:
 
 
 def main() -> None:
-    """Measure all; print what each seed gave as it comes, then the tables in markdown."""
-    one_thread()
+    """Measure all; print the results of each seed as they come, then the tables in markdown."""
+    use_one_thread()
     ours("iris", 0)  # the first call of everything is not training
     comparisons, candidates = [], []
     for dataset, metrics in TABLES.items():
@@ -48,46 +55,61 @@ def main() -> None:
             own.append(ours(dataset, seed))
             others.append(theirs(dataset, seed))
             results = {"aibig": own[-1], **others[-1]}
-            shown = ", ".join(f"{name} {one.metrics[metrics[0]]:.3f}" for name, one in results.items())
+            shown = ", ".join(f"{name} {outcome.metrics[metrics[0]]:.3f}" for name, outcome in results.items())
             print(f"{dataset}, seed {seed}: {shown}; best by inner folds: {best_of(others[-1])}", flush=True)
         for metric in metrics:
             comparisons.append([dataset, metric, *compare(metric, own, others)])
-            methods = {"aibig": own, **{name: [one[name] for one in others] for name in others[0]}}
+            methods = {"aibig": own, **{name: [seed_outcomes[name] for seed_outcomes in others] for name in others[0]}}
             candidates.append([dataset, metric, *(spread(metric, outcomes) for outcomes in methods.values())])
-    heads = ["aibig", "scikit-learn's best", "difference", "which", "s, aibig", "s, fit", "s, search"]
-    print(markdown(["dataset", "metric", *heads], comparisons))
+    headers = ["aibig", "scikit-learn's best", "difference", "which", "s, aibig", "s, fit", "s, search"]
+    print(markdown(["dataset", "metric", *headers], comparisons))
     print(markdown(["dataset", "metric", *methods], candidates))
 
 
 def compare(metric: str, own: list[Outcome], others: list[dict[str, Outcome]]) -> list[str]:
-    """A row: ours, their best of each seed, the difference seed by seed, which that was, and mean seconds."""
+    """A row: ours, their best of each seed, the difference seed by seed, which that was, and mean seconds.
+
+    Args:
+        metric: the metric.
+        own: our outcomes, by seed.
+        others: outcomes of the candidates, by seed.
+    """
     names = [best_of(candidates) for candidates in others]
     best = [candidates[name] for name, candidates in zip(names, others, strict=True)]
     differences = [Outcome({metric: a.metrics[metric] - b.metrics[metric]}) for a, b in zip(own, best, strict=True)]
-    search = statistics.mean(sum(one.search_seconds for one in candidates.values()) for candidates in others)
+    search = statistics.mean(sum(outcome.search_seconds for outcome in candidates.values()) for candidates in others)
     return [
         spread(metric, own),
         spread(metric, best),
         spread(metric, differences, sign="+"),
         ", ".join(f"{name} {names.count(name)}" for name in sorted({*names}, key=names.count, reverse=True)),
-        *(f"{statistics.mean(one.seconds for one in outcomes):.2f}" for outcomes in (own, best)),
+        *(f"{statistics.mean(outcome.seconds for outcome in outcomes):.2f}" for outcomes in (own, best)),
         f"{search:.0f}",
     ]
 
 
 def best_of(candidates: dict[str, Outcome]) -> str:
-    """The candidate that the inner folds prefer."""
+    """The candidate that the inner folds prefer.
+
+    Args:
+        candidates: outcomes by name.
+    """
     return max(candidates, key=lambda name: candidates[name].inner_score)
 
 
-def one_thread() -> None:
-    """Must come before NumPy is imported."""
+def use_one_thread() -> None:
+    """Must be called before NumPy is imported."""
     assert "numpy" not in sys.modules
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 
 def ours(dataset: str, seed: int) -> Outcome:
-    """The shipped config, as the command trains it: with evaluations, checkpoints and export."""
+    """The shipped config, as the command trains it: with evaluations, checkpoints and export.
+
+    Args:
+        dataset: name of the table.
+        seed: of the split and of the training.
+    """
     import aibig
 
     overrides = {"seed": seed, "data.split_seed": seed, "trainer.threads": 1}
@@ -100,7 +122,12 @@ def ours(dataset: str, seed: int) -> Outcome:
 
 
 def theirs(dataset: str, seed: int) -> dict[str, Outcome]:
-    """scikit-learn's candidates, each tuned by inner folds, then fitted once more on all rows but the test part's."""
+    """scikit-learn's candidates, each tuned by inner folds, then fitted once more on all rows but the test split's.
+
+    Args:
+        dataset: name of the table.
+        seed: of the split and of the training.
+    """
     from sklearn.base import clone
     from sklearn.metrics import accuracy_score, r2_score, root_mean_squared_error
     from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
@@ -110,7 +137,9 @@ def theirs(dataset: str, seed: int) -> dict[str, Outcome]:
 
     arrays = getattr(bundled, dataset)()
     rows = split_rows(arrays, 0.0, 0.2, seed)
-    train, test = ((arrays.features[one], arrays.targets[one]) for one in (rows["train"].numpy(), rows["test"].numpy()))
+    train, test = (
+        (arrays.features[rows[split].numpy()], arrays.targets[rows[split].numpy()]) for split in ("train", "test")
+    )
     classes = bool(arrays.class_names)
     count = 5 if len(rows["train"]) < 1000 else 3
     folds = (StratifiedKFold if classes else KFold)(count, shuffle=True, random_state=seed)
@@ -136,7 +165,11 @@ def theirs(dataset: str, seed: int) -> dict[str, Outcome]:
 
 
 def classifiers(seed: int) -> dict[str, tuple[Any, Any]]:
-    """Name -> pipeline and grid."""
+    """Name -> pipeline and grid.
+
+    Args:
+        seed: of what is random.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
@@ -157,7 +190,11 @@ def classifiers(seed: int) -> dict[str, tuple[Any, Any]]:
 
 
 def regressors(seed: int) -> dict[str, tuple[Any, Any]]:
-    """Name -> pipeline and grid; targets are scaled for those that need it."""
+    """Name -> pipeline and grid; targets are scaled for those that need it.
+
+    Args:
+        seed: of what is random.
+    """
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
     from sklearn.linear_model import Ridge
@@ -188,7 +225,12 @@ def regressors(seed: int) -> dict[str, tuple[Any, Any]]:
 
 
 def scaled_or_not(model: Any, grid: dict[str, list[Any]]) -> tuple[Any, Any]:
-    """A pipeline and its grid: the inner folds choose whether features are scaled."""
+    """A pipeline and its grid: the inner folds choose whether features are scaled.
+
+    Args:
+        model: the estimator.
+        grid: settings to try.
+    """
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -197,20 +239,36 @@ def scaled_or_not(model: Any, grid: dict[str, list[Any]]) -> tuple[Any, Any]:
 
 
 def unscaled(model: Any, grid: dict[str, list[Any]]) -> tuple[Any, Any]:
-    """A pipeline and its grid for trees, which scaling does not change."""
+    """A pipeline and its grid for trees, which scaling does not change.
+
+    Args:
+        model: the estimator.
+        grid: settings to try.
+    """
     pipeline, settings = scaled_or_not(model, grid)
     return pipeline, {**settings, "scaling": ["passthrough"]}
 
 
 def spread(metric: str, outcomes: list[Outcome], sign: str = "") -> str:
-    """Mean and standard deviation over the seeds."""
-    values = [one.metrics[metric] for one in outcomes]
+    """Mean and standard deviation over the seeds.
+
+    Args:
+        metric: the metric.
+        outcomes: by seed.
+        sign: "+" to show the sign of positive means too.
+    """
+    values = [outcome.metrics[metric] for outcome in outcomes]
     decimals = 2 if metric == "rmse" else 4
     mean = round(statistics.mean(values), decimals) + 0.0  # no -0.0
     return f"{mean:{sign}.{decimals}f} ± {statistics.stdev(values):.{decimals}f}"
 
 
-def markdown(heads: list[str], rows: list[list[str]]) -> str:
-    """A table."""
-    lines = [heads, ["---"] * len(heads), *rows]
+def markdown(headers: list[str], rows: list[list[str]]) -> str:
+    """A table in markdown.
+
+    Args:
+        headers: of the columns.
+        rows: cells.
+    """
+    lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

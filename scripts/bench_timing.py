@@ -1,4 +1,4 @@
-"""What benchmarks time with: fresh processes, clocks, the size of what is trained. Knows no contestant."""
+"""What benchmarks time with: clocks, the size of the model, rates. Knows no contestant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16"}
 
 @dataclass(frozen=True)
 class Size:
-    """A GPT's shape, how it is fed, and how many updates are timed."""
+    """The size of a GPT and of its training.
+
+    Args:
+        layers: blocks.
+        heads: attention heads of a block.
+        width: of the residual stream.
+        context: tokens of a sequence.
+        batch_size: sequences of an update.
+        updates: that are timed.
+    """
 
     layers: int
     heads: int
@@ -24,17 +33,21 @@ class Size:
 
     @property
     def tokens(self) -> int:
-        """Of the timed updates."""
+        """Tokens of the timed updates."""
         return self.updates * self.batch_size * self.context
 
     def flops_per_token(self, vocab_size: int) -> int:
-        """Of an update: 6 for each weight of a matrix, and attention's (PaLM, arXiv 2204.02311, appendix B)."""
+        """Of an update: 6 for each weight of a matrix, and attention's (PaLM, arXiv 2204.02311, appendix B).
+
+        Args:
+            vocab_size: tokens in the vocabulary.
+        """
         weights = 12 * self.layers * self.width**2 + vocab_size * self.width
         return 6 * weights + 12 * self.layers * self.width * self.context
 
 
 def now() -> float:
-    """Seconds: of the GPU and this process by the clock, or of the CPU."""
+    """Seconds: wall-clock on a GPU or with several threads, else CPU time of this process."""
     import torch
 
     if torch.cuda.is_available():
@@ -44,24 +57,36 @@ def now() -> float:
 
 
 class Timer:
-    """Times some updates after a first one, which is not counted."""
+    """Times updates after a first one, which is not counted.
+
+    Args:
+        updates: to time.
+    """
 
     def __init__(self, updates: int) -> None:
-        self.begin, self.end, self.marks = 1, 1 + updates, dict[int, float]()
+        self.first, self.last, self.times = 1, 1 + updates, dict[int, float]()
 
-    def after(self, update: int) -> None:
-        """To be called after each update, or at least those two; the first is 1."""
-        if update in (self.begin, self.end):
-            self.marks[update] = now()
+    def record(self, update: int) -> None:
+        """To be called after each update, at least after the first and the last.
+
+        Args:
+            update: its number, from 1.
+        """
+        if update in (self.first, self.last):
+            self.times[update] = now()
 
     @property
     def seconds(self) -> float:
-        """What the updates took."""
-        return self.marks[self.end] - self.marks[self.begin]
+        """Seconds that the updates took."""
+        return self.times[self.last] - self.times[self.first]
 
 
 def peak(dtype: str) -> float:
-    """The flops/s of a square matrix product; on a GPU that we know, those of its data sheet."""
+    """The flops/s of a square matrix product; on a known GPU, those of its data sheet.
+
+    Args:
+        dtype: "fp32" or "bf16".
+    """
     import torch
 
     on_gpu = torch.cuda.is_available()
@@ -72,14 +97,14 @@ def peak(dtype: str) -> float:
     a, b = (torch.randn(size, size, device=device).to(getattr(torch, TORCH_NAMES[dtype])) for _ in range(2))
     seconds = []
     for _ in range(10):
-        begun = now()
+        start = now()
         a @ b
-        seconds.append(now() - begun)
+        seconds.append(now() - start)
     return 2 * size**3 / min(seconds)
 
 
 def dtypes() -> list[str]:
-    """Those that this machine computes in: bf16 alone on a GPU, beside fp32 on a CPU that has its instructions."""
+    """Those to measure on this machine: bf16 alone on a GPU, fp32 on a CPU, and bf16 where it has instructions."""
     import torch
 
     from aibig.training.devices.precision import cpu_has_bf16
@@ -90,11 +115,16 @@ def dtypes() -> list[str]:
 
 
 def generation_rate(batch_size: int, run: Callable[[Any, int], object]) -> float:
-    """Tokens a second of `run`, which takes prompts (B, 16) and a number of tokens, after a short run."""
+    """Tokens a second of generation, after a short run that is not counted.
+
+    Args:
+        batch_size: prompts at once.
+        run: generates; takes prompts (B, 16) and the number of tokens to generate.
+    """
     import torch
 
     prompts, count = torch.randint(1, 65, (batch_size, 16)), 256
     run(prompts, 8)
-    begun = now()
+    start = now()
     run(prompts, count)
-    return batch_size * count / (now() - begun)
+    return batch_size * count / (now() - start)

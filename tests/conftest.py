@@ -41,11 +41,11 @@ def real_data() -> Path:
 
 
 @pytest.fixture
-def pictures() -> Iterator[dict[str, Any]]:
-    """A config that trains `cnn` on 60 pictures, 1x8x8, for as long as its dataset is registered."""
+def image_config() -> Iterator[dict[str, Any]]:
+    """A config that trains `cnn` on 60 images, 1x8x8, for as long as its dataset is registered."""
 
-    @aibig.register_dataset("pictures")
-    def _pictures() -> Arrays:
+    @aibig.register_dataset("noisy_images")
+    def _noisy_images() -> Arrays:
         generator = np.random.default_rng(0)
         targets = generator.integers(2, size=60)
         return Arrays(generator.normal(size=(60, 1, 8, 8)) + targets[:, None, None, None], targets, ["dark", "light"])
@@ -53,7 +53,7 @@ def pictures() -> Iterator[dict[str, Any]]:
     yield {
         "model": {"name": "cnn", "in_channels": 1, "widths": [4, 6, 8]},
         "task": {"name": "classification"},
-        "data": {"name": "pictures", "batch_size": 8},
+        "data": {"name": "noisy_images", "batch_size": 8},
         "trainer": {"max_steps": 6, "eval_every": 3, "save_every": 2, "threads": 1},
     }
     datasets._registered.clear()

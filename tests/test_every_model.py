@@ -11,12 +11,13 @@ import torch
 import aibig
 from aibig.config.registry import models
 from aibig.config.settings import REQUIRED
-from aibig.layers.q.noisy import resample_noise, turn_noise
+from aibig.layers.q.noisy import reset_noise, set_noise_enabled
 from aibig.layers.q.value_head import ValueHead
 
 NEEDED = {"vocab_size": 11}  # what a model may need that has no default
 TINY = {"vocab_size": 11, "width": 16, "layers": 2, "heads": 4, "context": 8}  # what may stand in place of a size
-BESIDE = {"positions", "token_types", "transform", "pooler"}  # no blocks of their own: they go with the one before
+# no blocks of their own: they belong to the block before
+BESIDE = {"position_embedding", "token_type_embedding", "transform", "pooler"}
 
 
 def make(name: str) -> Any:
@@ -24,7 +25,7 @@ def make(name: str) -> Any:
     settings = models.settings(name)
     if {"size", "feed_forward"} & settings.keys():
         return aibig.create_model(name, **TINY)
-    required = [key for key, one in settings.items() if one.default is REQUIRED]
+    required = [key for key, setting in settings.items() if setting.default is REQUIRED]
     return aibig.create_model(name, **{key: NEEDED[key] for key in required})
 
 
@@ -46,8 +47,8 @@ def outputs(result: Any) -> torch.Tensor:
 @pytest.mark.parametrize("name", models.names())
 def test_gradients_reach_every_parameter(name: str) -> None:
     model = make(name)
-    turn_noise(model, True)
-    resample_noise(model, torch.Generator().manual_seed(0))
+    set_noise_enabled(model, True)
+    reset_noise(model, torch.Generator().manual_seed(0))
     for parameter in model.parameters():
         if not parameter.any():  # a head that begins at zero lets nothing through yet
             torch.nn.init.normal_(parameter)
@@ -74,6 +75,6 @@ def test_saved_and_loaded_is_the_same(name: str, tmp_path: Path) -> None:
     model = make(name).eval()
     aibig.save_model(model, tmp_path / "model")
     loaded = aibig.load_model(tmp_path / "model")
-    given = inputs(name, model)
-    assert torch.equal(outputs(model(given)), outputs(loaded(given)))
-    assert {one.name for one in (tmp_path / "model").iterdir()} == {"model.json", "weights.safetensors"}
+    batch = inputs(name, model)
+    assert torch.equal(outputs(model(batch)), outputs(loaded(batch)))
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"model.json", "weights.safetensors"}

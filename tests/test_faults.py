@@ -19,24 +19,24 @@ import aibig
 from aibig.training.checkpoints import checkpoint
 
 
-def full_disk_from(call: int, until: int = 10**9) -> Callable[[Any], None]:
-    """A `flush` that finds the disk full from its `call`th call on, until it has room again."""
+def full_disk_from(call: int, until: int) -> Callable[[int], None]:
+    """An `os.fsync` that finds the disk full from its `call`th call on, until it has room again."""
     calls = 0
 
-    def flush(file: Any) -> None:
+    def fsync(handle: int) -> None:
         nonlocal calls
         calls += 1
         if call <= calls < until:
             raise OSError(28, "No space left on device")
 
-    return flush
+    return fsync
 
 
 def test_a_disk_that_is_full_for_a_while_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = aibig.train(NETS, {"trainer.save_every": 10}, out=tmp_path / "expected").result
-    monkeypatch.setattr(checkpoint, "flush", full_disk_from(6, until=14))
+    monkeypatch.setattr(os, "fsync", full_disk_from(15, until=25))
     run = aibig.train(NETS, {"trainer.save_every": 10}, out=tmp_path / "run")
     said = capsys.readouterr().err
     assert "No space left on device" in said and "free some space; the last whole one is of step" in said
@@ -68,7 +68,7 @@ def test_a_model_that_could_not_be_written_is_written_by_resuming(
     assert "the model could not be written" in said and "python -m aibig.train --resume --out run" in said
     assert train_command(["--resume", "--out", "run"]) == 0
     assert train_command(["--config", "nets/digits", "trainer.max_epochs=2", "--out", "other"]) == 0
-    results = [json.loads(Path(one, "result.json").read_text())["metrics"] for one in ("run", "other")]
+    results = [json.loads(Path(folder, "result.json").read_text())["metrics"] for folder in ("run", "other")]
     assert results[0] == results[1]
 
 

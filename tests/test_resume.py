@@ -29,29 +29,29 @@ def train_in_two_parts(config: dict[str, Any], stop_at: int, folder: Path) -> No
     """Stop as Ctrl-C does after update `stop_at`, then resume."""
     from aibig.training.trainer import Trainer
 
-    after = Trainer._update
+    train_step = Trainer._train_step
 
-    def update_then_signal(self: Trainer) -> None:
-        after(self)
+    def step_then_signal(self: Trainer) -> None:
+        train_step(self)
         if self.progress.step == stop_at:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_update", update_then_signal)
+        patch.setattr(Trainer, "_train_step", step_then_signal)
         stopped = aibig.train(config, out=folder)
     assert stopped.result is None and not (folder / "result.json").exists()
     assert aibig.train(config, out=folder, resume=True).result is not None
 
 
-def assert_same_run(one: Path, other: Path) -> None:
+def assert_same_run(run: Path, other: Path) -> None:
     """Same weights, same log but for times, same result, same final state of everything."""
-    weights, others = (load_file(folder / "model" / "weights.safetensors") for folder in (one, other))
+    weights, others = (load_file(folder / "model" / "weights.safetensors") for folder in (run, other))
     assert weights.keys() == others.keys()
     assert all(torch.equal(weights[name], others[name]) for name in weights)
-    assert lines(one) == lines(other)
-    results = [json.loads((folder / "result.json").read_text())["metrics"] for folder in (one, other)]
+    assert lines(run) == lines(other)
+    results = [json.loads((folder / "result.json").read_text())["metrics"] for folder in (run, other)]
     assert results[0] == results[1]
-    states = [newest_whole(folder / "checkpoints", print) for folder in (one, other)]
+    states = [newest_whole(folder / "checkpoints", print) for folder in (run, other)]
     assert states[0] is not None and states[1] is not None and states[0].name == states[1].name
     for name in ("shared", "rank-0"):
         assert_equal(read(states[0], name), read(states[1], name), name)
@@ -63,22 +63,22 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if not k.endswith(TIMES)} for line in read_lines]
 
 
-def assert_equal(one: Any, other: Any, where: str) -> None:
+def assert_equal(value: Any, other: Any, path: str) -> None:
     """Nested tensors and plain values, bit for bit; times, and what other checkpoints there are, aside."""
-    if where.endswith(("seconds", "best_of")):
+    if path.endswith(("seconds", "best_steps")):
         return
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), where
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            assert_equal(one[key], other[key], f"{where}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for number, (left, right) in enumerate(zip(one, other, strict=True)):
-            assert_equal(left, right, f"{where}.{number}")
+    if isinstance(value, torch.Tensor):
+        assert torch.equal(value, other), path
+    elif isinstance(value, dict):
+        assert value.keys() == other.keys(), path
+        for key in value:
+            assert_equal(value[key], other[key], f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        assert len(value) == len(other), path
+        for number, (left, right) in enumerate(zip(value, other, strict=True)):
+            assert_equal(left, right, f"{path}.{number}")
     else:
-        assert one == other, where
+        assert value == other, path
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -147,8 +147,8 @@ def test_resuming_as_another_run_is_refused(change: dict[str, Any], complaint: s
 @pytest.mark.parametrize(
     ("before", "after", "complaint"),
     [
-        ({}, {"ema_decay": 0.9}, "has no weights of 'average', this run has some; go on with the same trainer.ema_dec"),
-        ({"ema_decay": 0.9}, {}, "has weights of 'average', this run has none; go on with the same trainer.ema_decay"),
+        ({}, {"ema_decay": 0.9}, "has no weights of 'ema', this run has some; go on with the same trainer.ema_dec"),
+        ({"ema_decay": 0.9}, {}, "has weights of 'ema', this run has none; go on with the same trainer.ema_decay"),
         ({"precision": "fp16"}, {}, "trainer.precision was fp16; go on with the same"),
     ],
 )
@@ -186,7 +186,7 @@ def test_an_extended_run_has_no_result_until_it_ends(tmp_path: Path, monkeypatch
     folder = tmp_path / "run"
     aibig.train(NETS, {"trainer.max_steps": 40}, out=folder)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_is_over", lambda self: os.kill(os.getpid(), signal.SIGINT) or True)
+        patch.setattr(Trainer, "_should_stop", lambda self: os.kill(os.getpid(), signal.SIGINT) or True)
         assert aibig.train(NETS, out=folder, resume=True).result is None
     assert not (folder / "result.json").exists()
     result = aibig.train(NETS, out=folder, resume=True).result

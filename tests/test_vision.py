@@ -65,5 +65,5 @@ def test_a_missing_one_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) ->
 def test_only_one_module_imports_it() -> None:
     sources = Path(aibig.__file__).parent.rglob("*.py")
     pattern = r"^\s*(import|from) torchvision\b|import_module\(.torchvision"
-    found = [one.name for one in sources if re.search(pattern, one.read_text("utf-8"), re.MULTILINE)]
+    found = [path.name for path in sources if re.search(pattern, path.read_text("utf-8"), re.MULTILINE)]
     assert found == ["vision.py"]

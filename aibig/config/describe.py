@@ -1,65 +1,85 @@
-"""What a config can name, in words: settings, their defaults, what their author says of them. Knows no torch."""
+"""What a config can name, in words: settings, defaults, documentation. Knows no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+from aibig.config.docstrings import without_parameters
 from aibig.config.registry import SECTIONS
-from aibig.config.run_config import OWN_SETTINGS, shipped_configs
-from aibig.config.settings import REQUIRED, Setting, documentation, read_settings
-from aibig.config.settings import describe as describe_annotation
+from aibig.config.run_config import UNNAMED_SECTIONS, shipped_configs
+from aibig.config.settings import REQUIRED, Setting, documentation, read_settings, type_description
 from aibig.errors import UserError, nearest
 
-LONGEST_ABOUT = 4_000  # characters of a docstring
+MAX_CHARACTERS = 4_000  # of a docstring; other packages write manuals
 
 
 @dataclass
-class Described:
-    """What a config can name: each setting's default and what it takes, in words, and what its author says of it."""
+class Description:
+    """What a config can name, in words.
+
+    Args:
+        settings: name of a setting -> what it "takes", its "default", and its line "about" it in the documentation.
+        documentation: the rest of the docstring.
+    """
 
     settings: dict[str, dict[str, str]]
-    about: str
+    documentation: str
 
 
-def describe(name: str) -> dict[str, Described]:
-    """Whatever a config can name `name`, an environment's id too, or "trainer" or "finetune": what it is -> the rest.
+def describe(name: str) -> dict[str, Description]:
+    """Describe whatever a config can call by a name.
 
-    Raises UserError with the nearest names.
+    Args:
+        name: of a model, dataset, environment (also a gymnasium id), task, optimizer or schedule, or "trainer" or
+            "finetune".
+
+    Returns:
+        A description by what it is of, such as "model 'net'"; several where different things have the same name.
+
+    Raises:
+        UserError: nothing has that name; with the nearest.
     """
-    found: dict[str, Described] = {}
-    if name in OWN_SETTINGS:
-        found[f"section {name!r}"] = _described(read_settings(OWN_SETTINGS[name]), OWN_SETTINGS[name])
+    descriptions: dict[str, Description] = {}
+    if name in UNNAMED_SECTIONS:
+        target = UNNAMED_SECTIONS[name]
+        descriptions[f"section {name!r}"] = _description(read_settings(target), [target])
     names = {registry.kind: registry.names(others=registry.kind != "environment") for registry in SECTIONS.values()}
     owners = [registry for registry in SECTIONS.values() if name in names[registry.kind]]
-    if not found and not owners and SECTIONS["env"].knows(name):  # last, since it takes importing gymnasium
+    if not descriptions and not owners and name in SECTIONS["env"]:  # last, since it takes importing gymnasium
         owners = [SECTIONS["env"]]
     for registry in owners:
         entry = registry.entry(name)
-        parts = [entry.signature or entry.target, *([entry.wrapper] if entry.wrapper else [])]
-        found[f"{registry.kind} {name!r}"] = _described(registry.settings(name), *parts)
-    if not found:
-        known = [*OWN_SETTINGS, *(one for some in names.values() for one in some)]
+        targets = [entry.signature or entry.target, *([entry.wrapper] if entry.wrapper else [])]
+        descriptions[f"{registry.kind} {name!r}"] = _description(registry.settings(name), targets)
+    if not descriptions:
+        known = [*UNNAMED_SECTIONS, *chain(*names.values())]
         raise UserError(f"nothing is named {name!r}{nearest(name, known) or '; aibig describe lists what is'}")
-    return found
+    return descriptions
 
 
 def all_names() -> dict[str, list[str]]:
     """What a config can name, by kind, without the ids of other packages; and the configs that come with aibig."""
     return {
         **{f"{registry.kind}s": registry.names() for registry in SECTIONS.values() if registry.names()},
-        "sections": [*OWN_SETTINGS],
+        "sections": [*UNNAMED_SECTIONS],
         "configs": [*shipped_configs()],
     }
 
 
-def _described(settings: Mapping[str, Setting], *targets: Any) -> Described:
-    texts = [text for text in map(documentation, targets) if text]
-    about = [text if len(text) < LONGEST_ABOUT else text.split("\n\n")[0] for text in texts]  # others write manuals
-    return Described({key: _in_words(one) for key, one in settings.items()}, "\n\n".join(about))
+def _description(settings: Mapping[str, Setting], targets: Iterable[Any]) -> Description:
+    texts = [without_parameters(documentation(target)) for target in targets]
+    shown = [text if len(text) < MAX_CHARACTERS else _first_paragraph(text) for text in texts if text]
+    return Description({name: _in_words(setting) for name, setting in settings.items()}, "\n\n".join(shown))
+
+
+def _first_paragraph(text: str) -> str:
+    return next((paragraph for paragraph in text.split("\n\n") if not paragraph.startswith("#")), "")
 
 
 def _in_words(setting: Setting) -> dict[str, str]:
     default = "" if setting.default is REQUIRED else "null" if setting.default is None else str(setting.default)
-    return {"takes": describe_annotation(setting.annotation), "default": default or "(needed)"}
+    takes = type_description(setting.annotation)
+    return {"takes": takes, "default": default or "(needed)", "about": setting.about}

@@ -40,7 +40,7 @@ def without_parameters(docstring: str | None) -> str:
     Args:
         docstring: as written, or None.
     """
-    kept: list[str] = []
+    rest: list[str] = []
     inside = False
     for line in inspect.cleandoc(docstring or "").splitlines():
         if header := _HEADER.match(line):
@@ -48,5 +48,5 @@ def without_parameters(docstring: str | None) -> str:
         elif line and not line.startswith(" "):
             inside = False
         if not inside:
-            kept.append(line)
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+            rest.append(line)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(rest)).strip()

@@ -9,16 +9,24 @@ from typing import Any
 import yaml
 
 from aibig.errors import UserError
+from aibig.files import read_utf8
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """A YAML file's values, and where each dotted key of them stands. Raises UserError."""
+    """The values of a YAML file, and the location of each dotted key, such as "configs/x.yaml:7".
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: the file can't be read, or is no YAML mapping.
+    """
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=Loader)
+        node = yaml.compose(read_utf8(path, may_be_empty=True), Loader=Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: not YAML: {error.problem or error.context}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     if node is None:
         raise UserError(f"{path}: is empty; it needs at least the sections 'model' and 'task'")
@@ -77,11 +85,19 @@ def _construct(node: yaml.Node, path: Path, key: str, locations: dict[str, str])
 
 
 def parse_value(text: str) -> Any:
-    """A single value as it would be read in a file. Raises ValueError or yaml.YAMLError."""
+    """A single value as it would be read in a file. Raises ValueError or yaml.YAMLError.
+
+    Args:
+        text: the value.
+    """
     return yaml.load(text, Loader=Loader)
 
 
 def to_yaml(values: Any) -> str:
-    """Plain values as YAML that `read_yaml` reads back equal."""
+    """Plain values as YAML that `read_yaml` reads back equal.
+
+    Args:
+        values: numbers, texts, lists and mappings.
+    """
     text: str = yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True)
     return text

@@ -1,4 +1,4 @@
-"""Data that sit in memory as arrays: split, scaled, and sliced into batches. Knows no model and no loss.
+"""Data that are in memory as arrays: split, scaled, and sliced into batches. Knows no model and no loss.
 
 B is the batch size.
 """
@@ -18,35 +18,36 @@ from torch import Tensor
 from aibig.config.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 from aibig.data.fingerprint import fingerprint
 from aibig.data.images.augmentation import Augmentation
-from aibig.data.labelled import Batches, Inputs, LabelledData, check_finite, check_targets, shape_settings
+from aibig.data.labelled import (
+    Batches,
+    Inputs,
+    LabelledData,
+    check_finite,
+    check_targets,
+    shape_settings,
+    target_tensor,
+)
 from aibig.data.order import EpochOrder
-from aibig.data.splits import Split, split_rows
+from aibig.data.splits import split_rows
 from aibig.data.tables.columns import Columns, Table
 from aibig.errors import UserError
 
-ROWS_AT_ONCE = 4096  # of an evaluation
-NUMBERS_AT_ONCE = 1_000_000
+EVALUATION_BATCH_ROWS = 4096
+EVALUATION_BATCH_NUMBERS = 1_000_000
 
 
 @dataclass
 class Arrays:
-    """What a dataset is before it is split.
+    """A dataset before it is split."""
 
-    features: (rows, ...) numbers; images as bytes (rows, C, H, W); or a table whose columns are still to be fitted.
-    targets: (rows,) class numbers, or (rows,) or (rows, outputs) numbers.
-    class_names: for classes, by number. feature_names, target_names: for columns, in order. groups, times: (rows,)
-    each; the rows of a group stay together, the latest rows test. given: the rows of parts that are decided already
-    (see `aibig.data.splits.split_rows`).
-    """
-
-    features: NDArray[Any] | Table
-    targets: NDArray[Any]
-    class_names: list[str] = field(default_factory=list)
-    feature_names: list[str] = field(default_factory=list)
-    target_names: list[str] = field(default_factory=list)
-    groups: NDArray[Any] | None = None
-    times: NDArray[Any] | None = None
-    given: dict[str, NDArray[Any]] = field(default_factory=dict)
+    features: NDArray[Any] | Table  # (rows, ...) numbers; images as bytes (rows, C, H, W); or an unfitted table
+    targets: NDArray[Any]  # (rows,) class numbers, or (rows,) or (rows, outputs) values
+    class_names: list[str] = field(default_factory=list)  # by class number; empty for values
+    feature_names: list[str] = field(default_factory=list)  # of the columns
+    target_names: list[str] = field(default_factory=list)  # of the columns
+    groups: NDArray[Any] | None = None  # (rows,); the rows of a group stay in one split
+    times: NDArray[Any] | None = None  # (rows,); the latest rows test
+    predefined_splits: dict[str, NDArray[Any]] = field(default_factory=dict)  # row numbers, as `split_rows` takes them
 
     def __post_init__(self) -> None:
         if not isinstance(self.features, Table):
@@ -57,12 +58,22 @@ class Arrays:
 class ArrayData(LabelledData):
     """Arrays split into train, validation and test, scaled, as tensors.
 
-    source: the arrays, or a function that returns them. batch_size: samples of a micro-batch over all ranks.
-    validation_fraction, test_fraction: shares of the rows. split: by which rule, see `split_rows`. split_seed: which
-    rows; the same for every seed of training. scaling: see `fit_scaling` and, for tables, `Columns.fit`; fitted on
-    the training part only. shift_pixels, flip, rotate_degrees: for training on images, see `Augmentation`.
+    Args:
+        source: the arrays, or a function that returns them.
+        batch_size: rows of a micro-batch over all ranks.
+        validation_fraction: share of the rows for validation; ignored if the dataset has a validation split.
+        test_fraction: share of the rows for the test; ignored if the dataset has a test split.
+        split: how rows are divided: "stratified" by class, "random", "grouped" by group, or "time", which tests on the
+            latest rows; "auto" takes time or groups if the data have them, else stratifies classes.
+        split_seed: decides which rows go where; independent of the training seed.
+        scaling: "standard" gives each column, or channel, mean 0 and variance 1; "range" divides by the largest
+            absolute value (bytes by 255); "none". Fitted on the training split.
+        shift_pixels: for images: shift each at random in training, by at most so many pixels in each direction.
+        flip: for images: mirror half of them in training.
+        rotate_degrees: for images: rotate each at random in training, by at most so many degrees either way.
 
-    Raises UserError for rows that can't be split or values that are not finite.
+    Raises:
+        UserError: the rows can't be split, or a value is not finite.
     """
 
     def __init__(
@@ -86,18 +97,25 @@ class ArrayData(LabelledData):
         self.batch_size = batch_size
         self.target_names = arrays.target_names
         _check_rows(arrays)
-        targets = torch.from_numpy(np.require(arrays.targets, requirements=["C", "W"]))
-        targets = targets.long() if self.class_names else targets.float().reshape(len(targets), -1)
-        rows = _split(arrays, validation_fraction, test_fraction, split_seed, split)
+        targets = target_tensor(arrays.targets, self.class_names)
+        rows = split_rows(
+            *(len(targets), validation_fraction, test_fraction, split_seed),
+            method=split,
+            classes=arrays.targets if arrays.class_names else None,
+            class_names=arrays.class_names,
+            groups=arrays.groups,
+            times=arrays.times,
+            predefined=arrays.predefined_splits,
+        )
         self.columns: Columns | None = None  # of a table
         if isinstance(arrays.features, Table):
             self.columns = arrays.features.fit(rows["train"], scaling)
-            values = self.columns.encode(arrays.features.frame, arrays.features.where)
+            values = self.columns.encode(arrays.features.frame, arrays.features.locate)
             self.feature_names, scaling = self.columns.names, "none"  # encoded, and thereby scaled
         else:
             values = arrays.features
         features = torch.from_numpy(np.require(values, requirements=["C", "W"]))
-        features = features if features.dtype == torch.uint8 else features.float()  # bytes stay bytes until drawn
+        features = features if features.dtype == torch.uint8 else features.float()  # bytes stay bytes until used
         self.augmentation = Augmentation(shift_pixels, flip, rotate_degrees)
         if self.augmentation and not (features.dtype == torch.uint8 and features.ndim == 4):
             raise UserError(
@@ -107,12 +125,12 @@ class ArrayData(LabelledData):
         self.shift, self.scale = fit_scaling(features[rows["train"]], scaling)
         if features.dtype != torch.uint8:
             features = self._scaled(features)
-        self.parts = {name: (features[index], targets[index]) for name, index in rows.items()}
-        self.fingerprint = fingerprint(*self.parts["train"])
+        self.splits = {name: (features[index], targets[index]) for name, index in rows.items()}
+        self.fingerprint = fingerprint(*self.splits["train"])
 
     @property
     def notes(self) -> list[str]:
-        """Of a table, the rows of each part and what columns were taken for; and which classes a part is without."""
+        """For a table the rows of each split and what its columns were taken for; and the classes a split lacks."""
         lines = []
         if self.columns is not None:
             lines += [f"rows: {self.sizes}", *self.columns.notes()]
@@ -122,18 +140,18 @@ class ArrayData(LabelledData):
     def _scaled(self, features: Tensor) -> Tensor:
         return (features - self.shift) / self.scale
 
-    def _prepared(self, features: Tensor) -> Tensor:
+    def _model_inputs(self, features: Tensor) -> Tensor:
         """Features as the model takes them: bytes become scaled numbers."""
         return self._scaled(features.float()) if features.dtype == torch.uint8 else features
 
     @property
     def sample_shape(self) -> list[int]:
         """The shape of a sample's features."""
-        return list(self.parts["train"][0].shape[1:])
+        return list(self.splits["train"][0].shape[1:])
 
     def to(self, device: torch.device) -> None:
         """Keep the tensors on `device`, where batches are then sliced without a transfer."""
-        self.parts = {name: (x.to(device), y.to(device)) for name, (x, y) in self.parts.items()}
+        self.splits = {name: (x.to(device), y.to(device)) for name, (x, y) in self.splits.items()}
         self.shift, self.scale = self.shift.to(device), self.scale.to(device)
 
     def model_settings(self) -> dict[str, Any]:
@@ -141,40 +159,43 @@ class ArrayData(LabelledData):
         return shape_settings(self.sample_shape)
 
     def training_batches(self, seed: int, rank: int, world_size: int) -> ArrayBatches:
-        """Slices of the training part in a shuffled order."""
-        return ArrayBatches(self, EpochOrder(len(self.parts["train"][0]), self.batch_size, seed, rank, world_size))
+        """Slices of the training split in a shuffled order."""
+        return ArrayBatches(self, EpochOrder(len(self.splits["train"][0]), self.batch_size, seed, rank, world_size))
 
     def training_rows(self, index: Tensor, seed: int | None = None) -> tuple[Tensor, Tensor]:
-        """Features (B, ...) and targets (B,) or (B, outputs) of the rows `index` of the training part.
+        """Features (B, ...) and targets (B,) or (B, outputs) of rows of the training split.
 
-        Images are augmented, if that is set, by what `seed` draws.
+        Args:
+            index: (B,) row numbers within the training split.
+            seed: of the augmentation, if images are augmented; None leaves it out.
         """
-        features, targets = self.parts["train"]
+        features, targets = self.splits["train"]
         index = index.to(features.device, non_blocking=True)
-        chosen = features.index_select(0, index)
+        features = features.index_select(0, index)
         if self.augmentation and seed is not None:
-            moved = self.augmentation(chosen, torch.Generator().manual_seed(seed))
-            return self._scaled(moved.float()), targets.index_select(0, index)
-        return self._prepared(chosen), targets.index_select(0, index)
+            augmented = self.augmentation(features, torch.Generator().manual_seed(seed))
+            return self._scaled(augmented.float()), targets.index_select(0, index)
+        return self._model_inputs(features), targets.index_select(0, index)
 
     def targets(self, split: str) -> Tensor:
-        """(rows,) class numbers, or (rows, outputs) values, of a part."""
-        return self.parts[split][1]
+        """(rows,) class numbers, or (rows, outputs) values."""
+        return self.splits[split][1]
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Inputs, Tensor]]:
-        """All of a part, `ROWS_AT_ONCE` rows at a time, fewer where rows are large."""
-        features, targets = self.parts[split]
-        at_once = max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // max(1, math.prod(self.sample_shape))))
-        for some, some_targets in zip(features.split(at_once), targets.split(at_once), strict=True):
-            yield (self._prepared(some),), some_targets
+        """All of a split in batches of `EVALUATION_BATCH_ROWS`, fewer where rows are large."""
+        features, targets = self.splits[split]
+        limit = EVALUATION_BATCH_NUMBERS // max(1, math.prod(self.sample_shape))
+        size = max(1, min(EVALUATION_BATCH_ROWS, limit))
+        for batch, batch_targets in zip(features.split(size), targets.split(size), strict=True):
+            yield (self._model_inputs(batch),), batch_targets
 
     def inference_facts(self) -> dict[str, Any]:
-        """Names and shape of the columns, and their scaling; square images of bytes may come as pictures too."""
+        """Names, shape and scaling of the columns; square images of bytes may come as image files too."""
         channels, *sides = self.sample_shape if len(self.sample_shape) == 3 else (0,)
-        pictures = self.parts["train"][0].dtype == torch.uint8 and channels in (1, 3) and sides[0] == sides[1]
+        are_images = self.splits["train"][0].dtype == torch.uint8 and channels in (1, 3) and sides[0] == sides[1]
         columns = {} if self.columns is None else {"columns": self.columns.to_dict()}
         return {
-            "predictor": "images" if pictures else "rows",
+            "predictor": "images" if are_images else "rows",
             **columns,
             "feature_names": self.feature_names,
             "target_names": self.target_names,
@@ -185,50 +206,39 @@ class ArrayData(LabelledData):
 
 
 class ArrayBatches(Batches):
-    """Slices of arrays in a shuffled order."""
+    """Slices of arrays in a shuffled order.
+
+    Args:
+        data: what is sliced.
+        order: of the rows of its training split.
+    """
 
     def __init__(self, data: ArrayData, order: EpochOrder) -> None:
         self._data, self._order = data, order
         self.per_epoch = order.batches_per_epoch
 
     def next(self) -> tuple[Inputs, Tensor, int]:
-        """Features (B, ...) and targets."""
+        """Features (B, ...), targets, and the size of the whole batch."""
         index, size = self._order.next()
         features, targets = self._data.training_rows(index, self._order.seed_of_batch("augmentation"))
         return (features,), targets, size
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in which epoch."""
+        """The position: epoch, and batch within it."""
         return self._order.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Continue from a position."""
         self._order.load_state_dict(state)
 
 
-def _split(
-    arrays: Arrays, validation_fraction: float, test_fraction: float, seed: int, split: Split
-) -> dict[str, NDArray[np.int64]]:
-    classes = arrays.targets if arrays.class_names else None
-    return split_rows(
-        len(arrays.targets),
-        validation_fraction,
-        test_fraction,
-        seed,
-        split=split,
-        classes=classes,
-        class_names=arrays.class_names,
-        groups=arrays.groups,
-        times=arrays.times,
-        given=arrays.given,
-    )
-
-
 def fit_scaling(features: Tensor, scaling: str) -> tuple[Tensor, Tensor]:
-    """(shift, scale) of `features` (rows, ...), so that (features - shift) / scale is scaled.
+    """(shift, scale), so that (features - shift) / scale is scaled.
 
-    "standard": mean 0 and variance 1 of each column, of each channel of images (rows, C, H, W); a column that never
-    changes is shifted only. "range": divided by the largest absolute value of all, bytes by 255.
+    Args:
+        features: (rows, ...) of the training split.
+        scaling: "standard" gives each column, or channel of images (rows, C, H, W), mean 0 and variance 1; a constant
+            column is only shifted. "range" divides by the largest absolute value of all, bytes by 255. "none".
     """
     if scaling == "none":
         return torch.zeros(()), torch.ones(())
@@ -237,11 +247,11 @@ def fit_scaling(features: Tensor, scaling: str) -> tuple[Tensor, Tensor]:
         return torch.zeros(()), largest
     if features.ndim == 4:
         moments = [_moments(features[:, channel]) for channel in range(features.shape[1])]
-        shift, spread = (torch.tensor(one).view(-1, 1, 1) for one in zip(*moments, strict=True))
+        shift, deviation = (torch.tensor(values).view(-1, 1, 1) for values in zip(*moments, strict=True))
     else:
-        values = features.cpu().double()
-        shift, spread = values.mean(0).float(), values.std(0, correction=0).float()
-    return shift, torch.where(spread > 0, spread, torch.ones(()))
+        numbers = features.cpu().double()
+        shift, deviation = numbers.mean(0).float(), numbers.std(0, correction=0).float()
+    return shift, torch.where(deviation > 0, deviation, torch.ones(()))
 
 
 def _moments(values: Tensor) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Datasets that ship inside the dependencies: nothing is downloaded."""
+"""Datasets that are part of the dependencies: nothing is downloaded."""
 
 from __future__ import annotations
 

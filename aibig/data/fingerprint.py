@@ -1,4 +1,4 @@
-"""Whether data are those that a run began with."""
+"""Fingerprints of data, to check at a resume that they are those of the run's start. Knows tensors only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from aibig.errors import UserError
 
 
 def fingerprint(*tensors: Tensor) -> str:
-    """A short text that depends on every number of `tensors`, and on their shapes."""
+    """A short text that depends on every number of the tensors, and on their shapes.
+
+    Args:
+        tensors: on any device.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for tensor in tensors:
         digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
@@ -19,6 +23,15 @@ def fingerprint(*tensors: Tensor) -> str:
 
 
 def check_fingerprint(now: str, before: str, culprit: str = "data: are not those") -> None:
-    """Raise UserError if the data, or what `culprit` names, are not the same."""
+    """Check that data are those of the run's start.
+
+    Args:
+        now: fingerprint of what there is.
+        before: fingerprint at the run's start.
+        culprit: how the error begins: what differs.
+
+    Raises:
+        UserError: the fingerprints differ.
+    """
     if now != before:
         raise UserError(f"{culprit} that the run began with, so it can't go on; put back what was there, or begin anew")

@@ -1,4 +1,4 @@
-"""Objects from Python as datasets: what stands in a config in place of a name. Knows no model and no loss."""
+"""Python objects as datasets: what stands in a config in place of a name. Knows no model and no loss."""
 
 from __future__ import annotations
 
@@ -13,33 +13,41 @@ from numpy.typing import NDArray
 from aibig.config.registry import Entry
 from aibig.config.settings import PositiveInt
 from aibig.data.arrays import Arrays
-from aibig.data.tables.columns import frame_place
-from aibig.data.tables.table import find_targets, from_frame
+from aibig.data.tables.columns import frame_locator
+from aibig.data.tables.table import encode_targets, from_frame
 from aibig.errors import UserError
 
 ARRAYS = "aibig.data.arrays:ArrayData"
 TEXT = "aibig.data.text.text_data:TextData"
 
 
-def entry_of(value: Any, words: str) -> Entry:
-    """The row that `value` has in place of a name; `words` describe it. Raises UserError for what is no data."""
-    bases = {(one.__module__.partition(".")[0], one.__name__) for one in type(value).__mro__}
+def entry_of(value: Any, description: str) -> Entry:
+    """The registry's row for an object in place of a name.
+
+    Args:
+        value: the object.
+        description: names it in errors and listings.
+
+    Raises:
+        UserError: the object is no data.
+    """
+    bases = {(base.__module__.partition(".")[0], base.__name__) for base in type(value).__mro__}
     if ("pandas", "DataFrame") in bases:
-        return Entry(words, partial(from_frame, value), wrapper=ARRAYS)
+        return Entry(description, partial(from_frame, value), wrapper=ARRAYS)
     if isinstance(value, Arrays):
-        return Entry(words, partial(_itself, value), wrapper=ARRAYS)
-    if any(home == "aibig" for home, _ in bases):  # data that were made by hand: batches and splits are theirs
-        return Entry(words, partial(_itself, value))
+        return Entry(description, partial(_itself, value), wrapper=ARRAYS)
+    if any(package == "aibig" for package, _ in bases):  # a LabelledData or TextData, with batches and splits
+        return Entry(description, partial(_itself, value))
     if ("torch", "Dataset") in bases:
         from aibig.data.torch_dataset import dataset_samples
 
-        return Entry(words, partial(dataset_samples, value), wrapper="aibig.data.samples:SampleData")
+        return Entry(description, partial(dataset_samples, value), wrapper="aibig.data.samples:SampleData")
     if isinstance(value, list | tuple) and len(value) == 2 and not isinstance(value[0], str):
-        return Entry(words, partial(from_pair, *value), wrapper=ARRAYS)
+        return Entry(description, partial(from_pair, *value), wrapper=ARRAYS)
     if isinstance(value, Iterable) and not hasattr(value, "shape"):
-        return Entry(words, partial(_itself, value), wrapper=TEXT)
+        return Entry(description, partial(_itself, value), wrapper=TEXT)
     raise UserError(
-        f"{words} is no data; give a name, a DataFrame, a torch Dataset, a pair (features, targets), "
+        f"{description} is no data; give a name, a DataFrame, a torch Dataset, a pair (features, targets), "
         "aibig.data.arrays.Arrays, or texts"
     )
 
@@ -54,17 +62,25 @@ def from_pair(
     missing: Literal["refuse", "impute"] = "refuse",
     max_categories: PositiveInt = 50,
 ) -> Arrays:
-    """(X, y): numbers (rows, ...) or a DataFrame, and (rows,) or (rows, outputs); lists, NumPy's, torch's or pandas'.
+    """Features and targets as scikit-learn takes them: lists, or arrays of NumPy, torch or pandas.
 
-    target_type: as for `from_frame`. class_names: of targets that are class numbers from 0, by number.
-    feature_names: of columns of numbers. missing, max_categories: of a DataFrame, as for `from_frame`.
+    Args:
+        features: (rows, ...) numbers, or a DataFrame.
+        targets: (rows,) or (rows, outputs).
+        target_type: whether targets are "classes" or "values"; "auto" is what the task needs, or without a task
+            classes for text and values for numbers.
+        class_names: names by class number, where the targets are class numbers from 0.
+        feature_names: names of the columns, where the features are numbers.
+        missing: "refuse" missing cells of a DataFrame, or "impute" them.
+        max_categories: limit of distinct values in a DataFrame's column of text.
 
-    Raises UserError naming the row of what does not fit.
+    Raises:
+        UserError: features and targets don't match; it names the row.
     """
-    wanted = _array(targets)
-    if len(features) != len(wanted):
-        raise UserError(f"{len(features)} rows of features do not match {len(wanted)} targets")
-    columns = wanted.reshape(len(wanted), -1)
+    target_array = _array(targets)
+    if len(features) != len(target_array):
+        raise UserError(f"{len(features)} rows of features do not match {len(target_array)} targets")
+    columns = target_array.reshape(len(target_array), -1)
     names = ["target"] if columns.shape[1] == 1 else [f"target_{number}" for number in range(columns.shape[1])]
     frame = pd.DataFrame(dict(zip(names, columns.T, strict=True)))
     if isinstance(features, pd.DataFrame):
@@ -76,9 +92,9 @@ def from_pair(
         target = names[0] if len(names) == 1 else names
         return from_frame(both, target=target, target_type=target_type, missing=missing, max_categories=max_categories)
     if class_names is not None:
-        return Arrays(_array(features), wanted, class_names, feature_names or [])
-    values, found = find_targets(frame, names, target_type, len(frame), frame_place(frame))
-    return Arrays(_array(features), values, found, feature_names or [])
+        return Arrays(_array(features), target_array, class_names, feature_names or [])
+    values, inferred_names = encode_targets(frame, names, target_type, len(frame), frame_locator(frame))
+    return Arrays(_array(features), values, inferred_names, feature_names or [])
 
 
 def _array(values: Any) -> NDArray[Any]:

@@ -13,10 +13,18 @@ class EpochOrder:
     """Shuffled batches of row numbers, epoch after epoch, each rank its own rows of each batch.
 
     Every row comes once an epoch; the last batch may be smaller. A single row that is left over, which batch norm
-    could not use alone, joins the last batch. With several ranks a batch is dealt out in turn, and a last batch with
-    fewer rows than ranks is left out.
+    could not use alone, is added to the last batch. With several ranks a batch is dealt out in turn, and a last batch
+    with fewer rows than ranks is left out.
 
-    Raises UserError if there are fewer rows than ranks.
+    Args:
+        rows: number of rows.
+        batch_size: rows of a batch over all ranks.
+        seed: decides the order.
+        rank: number of this process, from 0.
+        world_size: number of processes.
+
+    Raises:
+        UserError: there are fewer rows than ranks.
     """
 
     def __init__(self, rows: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -24,10 +32,10 @@ class EpochOrder:
             raise UserError(f"{rows} rows in batches of {batch_size} do not go round {world_size} ranks")
         self._rows, self._batch_size, self._seed = rows, batch_size, seed
         self._rank, self._world_size = rank, world_size
-        whole, rest = divmod(rows, batch_size)
-        joins = whole > 0 and rest == 1
-        self.batches_per_epoch = whole + (rest >= world_size and not joins)
-        self._rows_used = rows if joins or rest >= world_size else rows - rest
+        full_batches, left_over = divmod(rows, batch_size)
+        extends_last = full_batches > 0 and left_over == 1
+        self.batches_per_epoch = full_batches + (left_over >= world_size and not extends_last)
+        self._rows_used = rows if extends_last or left_over >= world_size else rows - left_over
         self.epoch, self._batch = 0, 0
         self._order = self._shuffled()
 
@@ -43,7 +51,11 @@ class EpochOrder:
         return batch[self._rank :: self._world_size], len(batch)
 
     def seed_of_batch(self, purpose: str) -> int:
-        """A seed for whatever is drawn about the latest batch on this rank."""
+        """A seed for whatever is drawn at random about the latest batch on this rank.
+
+        Args:
+            purpose: what is drawn; each purpose has its own seed.
+        """
         return derive_seed(self._seed, purpose, self.epoch, self._batch, self._rank)
 
     def _shuffled(self) -> Tensor:
@@ -51,10 +63,14 @@ class EpochOrder:
         return torch.randperm(self._rows, generator=generator)
 
     def state_dict(self) -> dict[str, int]:
-        """Where in which epoch."""
+        """The position: epoch, and batch within it."""
         return {"epoch": self.epoch, "batch": self._batch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Continue from a position.
+
+        Args:
+            state: what `state_dict` returned.
+        """
         self.epoch, self._batch = state["epoch"], state["batch"]
         self._order = self._shuffled()

@@ -1,4 +1,4 @@
-"""The table of contents of the environments: every id of gymnasium, and those that others register. No torch."""
+"""Environments: every id of gymnasium, and those that others register. Knows no model; this module imports no torch."""
 
 from __future__ import annotations
 
@@ -12,37 +12,41 @@ from aibig.config.registry import Entry
 from aibig.errors import UserError
 
 POOL, ATARI_POOL = "aibig.envs.pool:EnvPool", "aibig.envs.atari:AtariPool"
-ATARI = "ALE/"  # what the ids of its games begin with
+ATARI_PREFIX = "ALE/"  # of the ids of its games
 
 ENVIRONMENTS: list[Entry] = []
 
 
 def find_entry(name: str) -> Entry | None:
-    """The row of a gymnasium id ("CartPole-v1"), with its class's own constructor as its settings.
+    """The entry of a gymnasium id, whose settings are those of the environment's own constructor.
 
-    Raises UserError if a package that it needs is missing, and for a game of Atari's without what its id begins with.
+    Args:
+        name: the id, such as "CartPole-v1".
+
+    Raises:
+        UserError: a package that it needs is not installed, or the id of an Atari game lacks its prefix.
     """
     import gymnasium
 
-    if name.startswith(ATARI):
-        return _atari(name)
+    if name.startswith(ATARI_PREFIX):
+        return _atari_entry(name)
     try:
         spec = gymnasium.spec(name)
     except gymnasium.error.Error:
-        if f"{ATARI}{name}" in other_names():
-            raise UserError(f"unknown environment {name!r}; did you mean '{ATARI}{name}'?") from None
+        if f"{ATARI_PREFIX}{name}" in other_names():
+            raise UserError(f"unknown environment {name!r}; did you mean '{ATARI_PREFIX}{name}'?") from None
         return None
-    where: Any = spec.entry_point or ""
+    entry_point: Any = spec.entry_point or ""
+    module = entry_point.partition(":")[0] if isinstance(entry_point, str) else ""
     try:
-        importlib.import_module(where.partition(":")[0] if isinstance(where, str) and where else "gymnasium")
+        importlib.import_module(module or "gymnasium")
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         raise UserError(f"environment {name!r} needs a package that is not installed: {error}") from None
     make = partial(gymnasium.make, name, disable_env_checker=True)
-    return Entry(name, make, family="dqn", wrapper=POOL, signature=where)
+    return Entry(name, make, family="dqn", wrapper=POOL, signature=entry_point)
 
 
-def _atari(name: str) -> Entry | None:
-    """The row of a game of ale-py, "ALE/Pong-v5". Raises UserError if that is not installed."""
+def _atari_entry(name: str) -> Entry | None:
     import gymnasium
 
     try:
@@ -51,11 +55,11 @@ def _atari(name: str) -> Entry | None:
         raise UserError(f"environment {name!r} needs ale-py: pip install 'aibig[atari]' ({error})") from None
     if name not in gymnasium.registry:
         return None
-    return Entry(name, partial(str, name), family="dqn", wrapper=ATARI_POOL, signature="aibig.envs:no_settings")
+    return Entry(name, partial(str, name), family="dqn", wrapper=ATARI_POOL, signature="aibig.envs:no_own_settings")
 
 
 def other_names() -> list[str]:
-    """The ids that gymnasium knows, and ale-py's if it is there."""
+    """The ids that gymnasium knows, and ale-py's if it is installed."""
     import gymnasium
 
     with suppress(ImportError):
@@ -63,22 +67,35 @@ def other_names() -> list[str]:
     return list(gymnasium.registry)
 
 
-def entry_for_object(value: Any, words: str) -> Entry:
-    """The row of an environment object, class, or function that returns one, in place of a name.
+def entry_for_object(value: Any, name: str) -> Entry:
+    """The entry of an object in place of a name.
 
-    Raises UserError for others.
+    Args:
+        value: an environment, its class, or a function that returns one.
+        name: what errors call it.
+
+    Raises:
+        UserError: the object is something else.
     """
     import gymnasium
 
     if isinstance(value, gymnasium.Env):
-        return Entry(words, partial(another, value, words), wrapper=POOL, signature="aibig.envs:no_settings")
+        return Entry(name, partial(copy_env, value, name), wrapper=POOL, signature="aibig.envs:no_own_settings")
     if callable(value):
-        return Entry(words, value, wrapper=POOL)
-    raise UserError(f"{words} is no environment; give a gymnasium id, an environment, its class, or a function")
+        return Entry(name, value, wrapper=POOL)
+    raise UserError(f"{name} is no environment; give a gymnasium id, an environment, its class, or a function")
 
 
-def another(env: Any, words: str) -> Any:
-    """One more of `env`: made anew by its spec, else a copy. Raises UserError where neither works."""
+def copy_env(env: Any, name: str) -> Any:
+    """Copy an environment: made anew by its spec, else by `copy.deepcopy`.
+
+    Args:
+        env: a gymnasium.Env.
+        name: what errors call it.
+
+    Raises:
+        UserError: neither works.
+    """
     import gymnasium
 
     try:
@@ -90,10 +107,10 @@ def another(env: Any, words: str) -> Any:
         return copy.deepcopy(env)
     except Exception as error:
         raise UserError(
-            f"{words} can't be copied ({error}), and training takes several; give its class, or a function that "
+            f"{name} can't be copied ({error}), and training takes several; give its class, or a function that "
             "returns a new one"
         ) from None
 
 
-def no_settings() -> None:
-    """The settings of an environment that is made already."""
+def no_own_settings() -> None:
+    """Signature of an environment that has no settings of its own."""

@@ -1,1 +1,1 @@
-"""What a language model is, and how it decodes: state, sampling, speculation, quantised matrices. Knows no text."""
+"""What a language model is, and how it decodes: state, sampling, speculative decoding, quantization. Knows no text."""

@@ -1,4 +1,4 @@
-"""A language model that reads on in a batch of texts as they grow. Knows no sampling.
+"""A language model and its state, for a batch of sequences that grow. Knows no sampling.
 
 B batch, T time, V vocabulary.
 """
@@ -6,113 +6,158 @@ B batch, T time, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from aibig.generation.language_model import LanguageModel
+from aibig.generation.base import BaseLanguageModel
 
 
-class Reader:
-    """A model and its memory, which holds a stretch of each text: `lengths` tokens from its `begins` on.
+class DecodingState:
+    """What a model has read of each sequence: `lengths` tokens from position `starts` on.
 
-    Where a text no longer fits into the model's context, its latest half context is read again, and reading goes on
-    from there. Each text is treated as if it were alone.
+    Where a sequence no longer fits into the model's context, its latest half context is read again, and decoding goes
+    on from there. Each row gives what it would give alone.
+
+    Args:
+        model: in evaluation mode.
+        batch_size: B, number of sequences.
+        max_tokens: number of tokens that a sequence has at most.
     """
 
-    def __init__(self, model: LanguageModel, batch_size: int, max_tokens: int) -> None:
-        self.model, self.limit = model, model.context
-        self._capacity = max_tokens if self.limit is None else min(max_tokens, self.limit)
+    def __init__(self, model: BaseLanguageModel, batch_size: int, max_tokens: int) -> None:
+        self.model, self.context = model, model.context
+        self._capacity = max_tokens if self.context is None else min(max_tokens, self.context)
         self._device = next(model.parameters()).device
-        self._begin([0] * batch_size)
+        self._reset([0] * batch_size)
 
-    def _begin(self, begins: list[int]) -> None:
-        self.begins, self.lengths = begins, [0] * len(begins)
-        self.state: Any = self.model.init_state(len(begins), self._capacity)
+    def _reset(self, starts: list[int]) -> None:
+        self.starts, self.lengths = starts, [0] * len(starts)
+        self.state: Any = self.model.init_state(len(starts), self._capacity)
 
-    def catch_up(self, texts: Sequence[Sequence[int]]) -> Tensor:
-        """Read what was added to each text, at least a token: logits (B, V) of what follows."""
-        self.make_room(texts)
-        tokens, lengths = padded(self._unread(texts), self._device)
-        logits = self.read(tokens, lengths)
+    def prefill(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """Read the tokens that were added to each sequence: logits of the next token, (B, V).
+
+        Args:
+            sequences: token ids of each row, at least one of them not yet read.
+        """
+        self.shift_context(sequences)
+        tokens, lengths = pad_tokens(self._unread(sequences), self._device)
+        logits = self.forward(tokens, lengths)
         if lengths is None:
             return logits[:, -1]
-        return logits[torch.arange(len(texts), device=self._device), lengths - 1]
+        return logits[torch.arange(len(sequences), device=self._device), lengths - 1]
 
-    def check(self, texts: Sequence[Sequence[int]], proposed: Tensor) -> Tensor:
-        """Read the rest of each text, then `proposed` (B, T): logits (B, 1 + T, V) of what follows text and tokens."""
-        unread = torch.tensor(self._unread(texts), device=self._device)  # even: each lacks its newest, or all is unread
-        return self.read(torch.cat([unread, proposed], 1))[:, unread.shape[1] - 1 :]
+    def score_proposals(self, sequences: Sequence[Sequence[int]], proposed: Tensor) -> Tensor:
+        """Read the rest of each sequence, then proposed tokens: logits before, between and after these, (B, 1 + T, V).
 
-    def read(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Read tokens (B, T), of each row its true length: logits (B, T, V)."""
+        Args:
+            sequences: token ids of each row.
+            proposed: token ids that may follow, (B, T).
+        """
+        # of equal lengths: each row lacks its newest token, or all is unread
+        unread = torch.tensor(self._unread(sequences), device=self._device)
+        return self.forward(torch.cat([unread, proposed], 1))[:, unread.shape[1] - 1 :]
+
+    def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Read tokens: logits, (B, T, V).
+
+        Args:
+            tokens: token ids, right-padded, (B, T).
+            lengths: true lengths, (B,); None is T for all.
+        """
         logits, self.state = self.model(tokens, lengths, self.state)
-        more = [tokens.shape[1]] * len(tokens) if lengths is None else lengths.tolist()
-        self.lengths = [before + new for before, new in zip(self.lengths, more, strict=True)]
+        added = [tokens.shape[1]] * len(tokens) if lengths is None else lengths.tolist()
+        self.lengths = [before + new for before, new in zip(self.lengths, added, strict=True)]
         return logits
 
-    def room(self, texts: Sequence[Sequence[int]]) -> int | None:
-        """How many tokens can follow all of the texts before one must be read again; None: any number."""
-        if self.limit is None:
-            return None
-        return self.limit - max(len(text) - begin for text, begin in zip(texts, self.begins, strict=True))
+    def free_context(self, sequences: Sequence[Sequence[int]]) -> int | None:
+        """How many tokens can follow all sequences before the context of one must shift; None: any number.
 
-    def make_room(self, texts: Sequence[Sequence[int]], more: int = 0) -> None:
-        """Forget the beginning of texts that with `more` tokens no longer fit into the context."""
-        if self.limit is None:
+        Args:
+            sequences: token ids of each row.
+        """
+        return None if self.context is None else self.context - max(self._spans(sequences))
+
+    def shift_context(self, sequences: Sequence[Sequence[int]], extra: int = 0) -> None:
+        """Forget the beginning of sequences that no longer fit into the context.
+
+        Args:
+            sequences: token ids of each row.
+            extra: number of tokens that must fit in besides.
+        """
+        if self.context is None:
             return
-        spans = [len(text) - begin for text, begin in zip(texts, self.begins, strict=True)]
-        full = [row for row, span in enumerate(spans) if span + more > self.limit]
+        full = [row for row, span in enumerate(self._spans(sequences)) if span + extra > self.context]
         if not full:
             return
-        begins = list(self.begins)
+        starts = list(self.starts)
         for row in full:
-            begins[row] = len(texts[row]) - latest(self.limit)
+            starts[row] = len(sequences[row]) - length_after_shift(self.context)
         if not any(self.lengths):
-            self.begins = begins
-        elif len(full) == len(texts):
-            self._begin(begins)
+            self.starts = starts
+        elif len(full) == len(sequences):
+            self._reset(starts)
         else:
-            self._read_again(texts, full, begins)
+            self._read_again(sequences, full, starts)
 
-    def _read_again(self, texts: Sequence[Sequence[int]], full: list[int], begins: list[int]) -> None:
-        """Read these texts anew from where they begin now, but for their newest token, which all texts have unread."""
-        anew = Reader(self.model, len(full), self._capacity)
-        stretches = [texts[row][begins[row] : -1] for row in full]
-        if stretches[0]:
-            anew.read(torch.tensor(stretches, device=self._device))
-        self.state.replace(torch.tensor(full, device=self._device), anew.state)
-        self.begins = begins
+    def _read_again(self, sequences: Sequence[Sequence[int]], full: list[int], starts: list[int]) -> None:
+        """Read these rows from their new starts, except for the newest token, which is unread in all rows."""
+        fresh = DecodingState(self.model, len(full), self._capacity)
+        windows = [sequences[row][starts[row] : -1] for row in full]
+        if windows[0]:
+            fresh.forward(torch.tensor(windows, device=self._device))
+        self.state.replace(torch.tensor(full, device=self._device), fresh.state)
+        self.starts = starts
         for row in full:
-            self.lengths[row] = len(stretches[0])
+            self.lengths[row] = len(windows[0])
 
-    def forget(self, lengths: list[int]) -> None:
-        """Know only the first tokens of what was read, as many of each text."""
+    def truncate(self, lengths: list[int]) -> None:
+        """Forget what was read beyond the first tokens of each row.
+
+        Args:
+            lengths: number of tokens that remain of each row.
+        """
         if lengths != self.lengths:
             self.state = self.model.truncate_state(self.state, torch.tensor(lengths))
             self.lengths = lengths
 
-    def keep(self, rows: list[int]) -> None:
-        """Go on with these texts alone."""
+    def select(self, rows: list[int]) -> None:
+        """Go on with some rows alone.
+
+        Args:
+            rows: indices of the rows.
+        """
         self.state = self.model.select_state(self.state, torch.tensor(rows, device=self._device))
-        self.begins, self.lengths = [self.begins[row] for row in rows], [self.lengths[row] for row in rows]
+        self.starts, self.lengths = [self.starts[row] for row in rows], [self.lengths[row] for row in rows]
 
-    def _unread(self, texts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-        return [text[begin + length :] for text, begin, length in zip(texts, self.begins, self.lengths, strict=True)]
+    def _spans(self, sequences: Sequence[Sequence[int]]) -> list[int]:
+        """How much of the context each sequence needs."""
+        return [len(sequence) - start for sequence, start in zip(sequences, self.starts, strict=True)]
+
+    def _unread(self, sequences: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+        rows = zip(sequences, self.starts, self.lengths, strict=True)
+        return [sequence[start + length :] for sequence, start, length in rows]
 
 
-def latest(context: int) -> int:
-    """How many of its latest tokens are read of a text that does not fit into the context."""
+def length_after_shift(context: int) -> int:
+    """How many of its latest tokens are read again of a sequence that does not fit into the context.
+
+    Args:
+        context: number of tokens that the model can attend to together.
+    """
     return max(1, context // 2)
 
 
-def padded(texts: Sequence[Sequence[int]], device: torch.device | None = None) -> tuple[Tensor, Tensor | None]:
-    """Texts side by side, padded on the right: tokens (B, T) and their lengths (B,), None if all are as long."""
-    lengths = [len(text) for text in texts]
+def pad_tokens(sequences: Sequence[Sequence[int]], device: torch.device | None = None) -> tuple[Tensor, Tensor | None]:
+    """Right-padded token ids, (B, T), and true lengths, (B,), None if these are all equal.
+
+    Args:
+        sequences: token ids of each row.
+        device: of the tensors; None is the CPU.
+    """
+    lengths = [len(sequence) for sequence in sequences]
     longest = max(lengths)
-    tokens = torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts], device=device)
-    even = all(one == other for one, other in pairwise(lengths))
-    return tokens, None if even else torch.tensor(lengths, device=device)
+    tokens = torch.tensor([[*sequence, *[0] * (longest - len(sequence))] for sequence in sequences], device=device)
+    return tokens, None if len({*lengths}) == 1 else torch.tensor(lengths, device=device)

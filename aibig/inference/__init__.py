@@ -1,1 +1,1 @@
-"""Using a finished model: its folder, and one predictor per kind of input. Knows no task and no trainer."""
+"""Inference with a saved model: one predictor per kind of input. Knows no task and no trainer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -13,29 +13,39 @@ from numpy.typing import NDArray
 from torch import nn
 
 from aibig.config.registry import PythonObject, environments
-from aibig.envs.wrappers import MASK
+from aibig.envs.episodes import SyncEpisodes, run_episodes
+from aibig.envs.wrappers import Env
 from aibig.errors import UserError
-from aibig.layers.modes import evaluating
+from aibig.layers.modes import eval_mode
 from aibig.metrics.greedy_policy import evaluation_policy
 from aibig.pretrained.model_folder import inference_device
 
-FRAMES_AT_MOST = 400
+MAX_FRAMES = 400
 
 
 @dataclass
-class Film:
-    """An episode to look at: frames (height, width, 3), how long it takes by its environment's clock, what came."""
+class EpisodeRecording:
+    """An episode to look at.
 
-    frames: list[NDArray[np.uint8]] = field(default_factory=list)
-    seconds: float = 0.0
-    total: float = 0.0  # the return
-    length: int = 0  # in env steps
+    Args:
+        frames: rendered images, (height, width, 3) bytes each.
+        seconds: how long the episode takes by its environment's clock.
+        episode_return: sum of its rewards.
+        length: in env steps.
+    """
+
+    frames: list[NDArray[np.uint8]]
+    seconds: float
+    episode_return: float
+    length: int
 
 
-class Player:
-    """A Q-network and the environment that it was trained in, made by its registered name.
+class Agent:
+    """A Q-network with the environment that it was trained in.
 
-    facts: what model.json holds.
+    Args:
+        model: the Q-network.
+        facts: what model.json has: the environment's name and settings, and the probability of random actions.
     """
 
     def __init__(self, model: nn.Module, facts: dict[str, Any]) -> None:
@@ -47,77 +57,116 @@ class Player:
     def play(
         self, env: Any = None, *, episodes: int = 10, seed: int = 0, render: str | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Episodes as the run evaluates, with seeds from `seed`: returns and lengths in env steps, (episodes,) each.
+        """Play episodes as the run's evaluations do.
 
-        env: an environment, its class or a function that returns one, in place of the one it was trained in; needed
-        where that was such an object. render: gymnasium's render_mode, such as "human"; it then shows itself.
+        Args:
+            env: an environment, its class or a function that returns one, instead of the one of the training; needed
+                where that was such an object.
+            episodes: how many.
+            seed: of the first episode; each one has the next.
+            render: gymnasium's render_mode, such as "human", which shows a window.
 
-        Raises UserError if a package that showing takes is missing.
+        Returns:
+            Returns (episodes,), and lengths (episodes,) in env steps.
+
+        Raises:
+            UserError: a package that rendering needs is not installed.
         """
         pool = self._pool(env, **({"render_mode": render} if render else {}))
         try:
-            with evaluating(self.model):
+            with eval_mode(self.model):
                 policy = evaluation_policy(self.model, self.device, pool.actions, self.epsilon, seed)
-                return pool.run_episodes(policy, range(seed, seed + episodes), at_once=1 if render else None)
+                return pool.run_episodes(policy, range(seed, seed + episodes), num_envs=1 if render else None)
         except gymnasium.error.DependencyNotInstalled as error:
             raise UserError(f"render {render!r} needs a package that is not installed: {error}") from None
         finally:
             pool.close()
 
-    def film(self, env: Any = None, *, seed: int = 0, whole: bool = False) -> Film:
-        """An episode as its environment draws it; unless `whole`, of a long one each second, fourth, ... frame.
+    def record_episode(self, env: Any = None, *, seed: int = 0, all_frames: bool = False) -> EpisodeRecording:
+        """Play an episode and record what its environment renders.
 
-        env: as for `play`.
+        Args:
+            env: as for `play`.
+            seed: of the episode.
+            all_frames: keep every frame; else of a long episode each second, fourth, ... one.
 
-        Raises UserError if the environment draws nothing, or a package that drawing takes is missing.
+        Raises:
+            UserError: the environment renders no images, or a package that rendering needs is not installed.
         """
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would greet on standard output
         if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}:
             os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # it would miss a screen, which nothing is shown on
         pool = self._pool(env, render_mode="rgb_array")
-        env, film, every = pool.make(), Film(), 1
-        policy = evaluation_policy(self.model, self.device, pool.actions, self.epsilon, seed)
         try:
-            observation, info = env.reset(seed=seed)
-            film.frames.append(draw(env))
-            ended = False
-            with evaluating(self.model):
-                while not ended:
-                    seen = np.asarray(observation, pool.observation_dtype)[None]
-                    mask = np.asarray(info[MASK], bool)[None] if MASK in info else None
-                    action = int(policy(seen, mask)[0])
-                    observation, reward, terminated, truncated, info = env.step(action)
-                    film.total, film.length = film.total + float(reward), film.length + 1
-                    ended = terminated or truncated
-                    if film.length % every == 0 or ended:
-                        film.frames.append(draw(env))
-                    if not whole and len(film.frames) > FRAMES_AT_MOST and not ended:
-                        del film.frames[1::2]
-                        every *= 2
-            film.seconds = film.length / env.metadata.get("render_fps", 30)
+            recorder = FrameRecorder(pool.make_env(), None if all_frames else MAX_FRAMES)
+            envs = SyncEpisodes(lambda: recorder, 1, pool.observation_dtype)
+            policy = evaluation_policy(self.model, self.device, pool.actions, self.epsilon, seed)
+            with eval_mode(self.model):
+                returns, lengths = run_episodes(envs, policy, [seed])
         except gymnasium.error.Error as error:
-            raise UserError(f"the environment can't be drawn: {error}") from None
+            raise UserError(f"the environment can't be rendered: {error}") from None
         finally:
-            env.close()
             pool.close()
-        return film
+        length, fps = int(lengths[0]), recorder.metadata.get("render_fps", 30)
+        return EpisodeRecording(recorder.frames, length / fps, float(returns[0]), length)
 
-    def _pool(self, given: Any, **settings: Any) -> Any:
-        """One environment. Raises UserError if it was an object, and is not `given` again."""
+    def _pool(self, env: Any, **settings: Any) -> Any:
+        """A pool of one environment. Raises UserError if that of the training was an object and `env` is None."""
         if self.env is None:
             raise UserError("the model was trained in an environment that was made by hand, not from a config")
         settings = {**self.env["settings"], "count": 1, **settings}
-        if given is None:
+        if env is None:
             return environments.create(self.env["name"], **settings)
-        known = environments.settings(PythonObject(given))
-        return environments.create(
-            PythonObject(given), **{name: one for name, one in settings.items() if name in known}
-        )
+        known = environments.settings(PythonObject(env))
+        settings = {name: value for name, value in settings.items() if name in known}
+        return environments.create(PythonObject(env), **settings)
 
 
-def draw(env: gymnasium.Env[Any, Any]) -> NDArray[np.uint8]:
-    """The environment now, (height, width, 3). Raises UserError if it gives no picture."""
-    picture: Any = env.render()
-    if not isinstance(picture, np.ndarray) or picture.ndim != 3:
-        raise UserError("the environment draws no pictures (render_mode rgb_array)")
-    return picture.astype(np.uint8)
+class FrameRecorder(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Keeps the frames that an environment renders in an episode.
+
+    Args:
+        env: with render_mode "rgb_array".
+        max_frames: beyond so many every second one is dropped, and every second one is rendered from then on; None
+            keeps all.
+
+    Raises:
+        UserError: the environment renders no images.
+    """
+
+    def __init__(self, env: Env, max_frames: int | None) -> None:
+        super().__init__(env)
+        self.frames: list[NDArray[np.uint8]] = []
+        self._max_frames, self._interval, self._length = max_frames, 1, 0
+
+    def reset(self, **settings: Any) -> Any:
+        """Start the episode.
+
+        Args:
+            settings: seed and options.
+        """
+        result = self.env.reset(**settings)
+        self._record()
+        return result
+
+    def step(self, action: Any) -> Any:
+        """Step the environment.
+
+        Args:
+            action: the action to take.
+        """
+        result = self.env.step(action)
+        ended = result[2] or result[3]
+        self._length += 1
+        if self._length % self._interval == 0 or ended:
+            self._record()
+        if self._max_frames is not None and len(self.frames) > self._max_frames and not ended:
+            del self.frames[1::2]
+            self._interval *= 2
+        return result
+
+    def _record(self) -> None:
+        frame: Any = self.env.render()
+        if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+            raise UserError("the environment renders no images (render_mode rgb_array)")
+        self.frames.append(frame.astype(np.uint8))

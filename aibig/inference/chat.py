@@ -1,4 +1,4 @@
-"""A conversation with a language model: a transcript that it writes on. Knows no terminal."""
+"""A conversation with a language model: a transcript that it continues. Knows no terminal."""
 
 from __future__ import annotations
 
@@ -11,9 +11,17 @@ from aibig.inference.text_generator import TextGenerator
 class Chat:
     """Turns of two speakers, each a paragraph that begins with the speaker's name.
 
-    A base model, which was not trained on conversations, writes on as such a text would go on in what it has read.
-    user, assistant: the names. system: what stands before the first turn. Other settings as of
-    `TextGenerator.stream`.
+    A base model, which was not trained on conversations, continues such a text as those that it was trained on.
+
+    Args:
+        generator: the language model.
+        user: name of the user.
+        assistant: name of the model.
+        system: text before the first turn.
+        settings: those of `TextGenerator.stream`.
+
+    Attributes:
+        transcript: all turns so far.
     """
 
     def __init__(
@@ -30,15 +38,19 @@ class Chat:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the conversation."""
+        """Begin a new conversation."""
         self.transcript = f"{self.system}\n\n" if self.system else ""
 
     def reply(self, message: str) -> Iterator[str]:
-        """The answer to `message` as it is made; it ends where a turn of the user's would begin.
+        """The answer, in pieces as they are generated; it ends where the user's next turn would begin.
 
-        The transcript holds what was made so far, also if the answer is broken off.
+        If the caller stops early, the transcript has the answer so far.
 
-        Raises UserError for characters that the vocabulary does not know; the conversation stays as it was.
+        Args:
+            message: the user's turn.
+
+        Raises:
+            UserError: the message has characters that the vocabulary lacks; the transcript is unchanged.
         """
         prompt = f"{self.transcript}{self.user}: {message}\n\n{self.assistant}:"
         pieces = self.generator.stream(prompt, stop=[f"\n{self.user}:", f"\n{self.assistant}:"], **self.settings)

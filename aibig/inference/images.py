@@ -1,4 +1,4 @@
-"""Predictions for pictures: files, or folders of them. Knows no task and no training data."""
+"""Predictions for images: files, or folders of them. Knows no task and no training data."""
 
 from __future__ import annotations
 
@@ -12,56 +12,62 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aibig.data.images.decoding import SUFFIXES, read_picture
-from aibig.data.images.image_folder import image_folder, pictures_in
+from aibig.data.images.decoding import SUFFIXES, read_image
+from aibig.data.images.image_folder import image_folder, images_in
+from aibig.data.labelled import class_numbers
 from aibig.data.samples import default_workers
 from aibig.errors import UserError
 from aibig.inference.named_rows import named_rows
 from aibig.inference.rows import RowsPredictor
 
-PICTURES_AT_ONCE = 64
-OF_NUMBERS = {".csv", ".npy"}  # rows of pixels rather than pictures
+BATCH_SIZE = 64
+NUMBER_SUFFIXES = {".csv", ".npy"}  # of files that hold rows of pixels
 
 
 class ImagesPredictor(RowsPredictor):
-    """A model of pictures with their size, channels and scaling: it takes files, and arrays (rows, C, S, S) of bytes.
+    """A model of images, for image files and arrays (rows, C, S, S) of bytes.
 
-    Pictures are prepared as for evaluation: the shorter side resized to the model's size, the middle taken.
+    Images are prepared as for evaluation: the shorter side is resized to the model's size, and the centre taken.
     """
 
     def predict_file(self, path: str | Path) -> Iterator[dict[str, Any]]:
-        """A dict for each picture of a file or folder: file, label and probabilities, or values; for rows without file.
+        """A dict for each image: file, and label and probabilities, or values. Rows of numbers come without file.
 
-        Raises UserError naming a file that can't be read, or a folder without pictures.
+        Args:
+            path: an image, a folder of images, or a .csv or .npy file with rows of pixels.
+
+        Raises:
+            UserError: a file can't be read, or a folder has no images.
         """
         path = Path(path)
-        if path.suffix in OF_NUMBERS:
+        if path.suffix in NUMBER_SUFFIXES:
             yield from super().predict_file(path)
             return
-        paths = pictures_in(path) if path.is_dir() else [path]
+        paths = images_in(path) if path.is_dir() else [path]
         if not paths:
-            raise UserError(f"{path}: holds no pictures ({', '.join(sorted(SUFFIXES))})")
-        for some, predicted in self._predict_pictures(paths):
-            for file, row in zip(some, named_rows(predicted, self.class_names), strict=True):
+            raise UserError(f"{path}: has no images ({', '.join(sorted(SUFFIXES))})")
+        for batch, predictions in self._predict_images(paths):
+            for file, row in zip(batch, named_rows(predictions, self.class_names), strict=True):
                 yield {"file": str(file), **row}
 
-    def labelled(self, path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Probabilities (rows, classes) and class numbers (rows,) of a folder with a folder of pictures for each class.
+    def predictions_and_targets(self, path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Probabilities (rows, classes) and class numbers (rows,) of labelled images.
 
-        Raises UserError for a class that the model does not know.
+        Args:
+            path: folder with a folder of images for each class.
+
+        Raises:
+            UserError: a class is none of the model's.
         """
         files = image_folder(path=str(path))
-        strange = [name for name in files.class_names if name not in self.class_names]
-        if strange:
-            raise UserError(f"{path}: the model knows no class {strange[0]!r}; it knows: {', '.join(self.class_names)}")
-        numbers = np.array([self.class_names.index(name) for name in files.class_names])
-        predicted = [some for _, some in self._predict_pictures(files.paths)]
-        return np.concatenate(predicted), numbers[files.targets]
+        numbers = class_numbers(files.class_names, self.class_names, lambda _: str(path), "a class")
+        predictions = [predictions for _, predictions in self._predict_images(files.paths)]
+        return np.concatenate(predictions), numbers[files.targets]
 
-    def _predict_pictures(self, paths: list[Path]) -> Iterator[tuple[list[Path], NDArray[np.float32]]]:
+    def _predict_images(self, paths: list[Path]) -> Iterator[tuple[list[Path], NDArray[np.float32]]]:
         channels, size, _ = self.feature_shape
-        read = partial(read_picture, size=size, channels=channels)
+        read = partial(read_image, size=size, channels=channels)
         with ThreadPoolExecutor(default_workers()) as pool:
-            for start in range(0, len(paths), PICTURES_AT_ONCE):
-                some = paths[start : start + PICTURES_AT_ONCE]
-                yield some, self.predict(torch.stack([*pool.map(read, some)]).numpy())
+            for start in range(0, len(paths), BATCH_SIZE):
+                batch = paths[start : start + BATCH_SIZE]
+                yield batch, self.predict(torch.stack([*pool.map(read, batch)]).numpy())

@@ -9,14 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def named_rows(predicted: NDArray[np.float32], class_names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Of each row label and probabilities (rows, classes), or values (rows, outputs) where there are no classes."""
+def named_rows(predictions: NDArray[np.float32], class_names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """A dict for each row: label and probability of each class; or, without classes, values.
+
+    Args:
+        predictions: probabilities (rows, classes), or values (rows, outputs).
+        class_names: by class number; empty for values.
+    """
     if class_names:
-        labels = [class_names[number] for number in predicted.argmax(1).tolist()]
-        for label, row in zip(labels, predicted.tolist(), strict=True):
+        labels = [class_names[number] for number in predictions.argmax(1).tolist()]
+        for label, row in zip(labels, predictions.tolist(), strict=True):
             yield {"label": label, **dict(zip(class_names, row, strict=True))}
         return
-    width = predicted.shape[1]
+    width = predictions.shape[1]
     names = ["value"] if width == 1 else [f"value_{number}" for number in range(width)]
-    for row in predicted.tolist():
+    for row in predictions.tolist():
         yield dict(zip(names, row, strict=True))

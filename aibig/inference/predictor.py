@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aibig.config.settings import load
+from aibig.config.settings import import_object
 from aibig.errors import UserError
 from aibig.inference.named_rows import named_rows
 from aibig.metrics.outcomes import EpisodeOutcome
@@ -14,58 +14,74 @@ from aibig.pretrained.model_folder import load_model, model_folder, read_facts
 from aibig.pretrained.published import published_facts, published_folder
 
 if TYPE_CHECKING:
-    from aibig.inference.agent import Film, Player
+    from aibig.inference.agent import Agent, EpisodeRecording
     from aibig.inference.text_generator import TextGenerator
 
-PREDICTORS = {  # what a task calls it -> its class, and the command that it is for
+PREDICTORS = {  # kind, as a task names it -> its class, and the command that uses it
     "rows": ("aibig.inference.rows:RowsPredictor", "predict"),
     "images": ("aibig.inference.images:ImagesPredictor", "predict"),
-    "texts": ("aibig.inference.text_classifier:TextsPredictor", "predict"),
-    "text": ("aibig.inference.text_generator:TextGenerator", "generate"),
-    "blanks": ("aibig.inference.fill_mask:FillMaskPredictor", "predict"),
-    "player": ("aibig.inference.agent:Player", "play"),
+    "text_classifier": ("aibig.inference.text_classifier:TextClassifier", "predict"),
+    "text_generator": ("aibig.inference.text_generator:TextGenerator", "generate"),
+    "fill_mask": ("aibig.inference.fill_mask:FillMaskPredictor", "predict"),
+    "agent": ("aibig.inference.agent:Agent", "play"),
 }
 
 
 def load_predictor(path: str | Path, kind: str | None = None) -> Any:
-    """The predictor of the run, model folder, or published model at `path`: its class is one of PREDICTORS.
+    """The predictor of a trained model.
 
-    Raises UserError if there is none, or if it is not of the `kind` that was asked for.
+    Args:
+        path: a run's folder, its model folder, or the folder of a published model.
+        kind: a key of PREDICTORS that is required; None takes any.
+
+    Returns:
+        An object of one of the classes in PREDICTORS.
+
+    Raises:
+        UserError: there is no model, it needs no predictor, or its kind is another.
     """
     published = published_folder(path)
     folder = model_folder(path) if published is None else published
     facts = read_facts(folder) if published is None else published_facts(folder)
-    found = facts.get("predictor")
-    if found not in PREDICTORS:
+    own_kind = facts.get("predictor")
+    if own_kind not in PREDICTORS:
         raise UserError(f"{folder}: this model comes without what prediction needs; use aibig.load_model")
-    target, command = PREDICTORS[found]
-    if kind is not None and found != kind:
-        raise UserError(f"{folder}: a model of {found} can't do that; use: aibig {command} {path}")
-    return load(target)(load_model(folder), facts)
+    target, command = PREDICTORS[own_kind]
+    if kind is not None and own_kind != kind:
+        raise UserError(f"{folder}: its predictor is {own_kind!r}, not {kind!r}; use: aibig {command} {path}")
+    return import_object(target)(load_model(folder), facts)
 
 
-def predict(path: str | Path, given: Any) -> Predictions:
-    """What the model of the run, or model folder, at `path` makes of `given`, a dict for each row.
+def predict(path: str | Path, inputs: Any) -> Predictions:
+    """Predictions of a trained model, a dict for each row.
 
-    given: for rows a .csv or .npy file, or an array or DataFrame; for pictures a file or a folder; for texts a
-    sentence, several, or a file of them; for a language model a text, whose likeliest next tokens
-    are named, or those for its [MASK].
+    Args:
+        path: a run's folder, its model folder, or the folder of a published model.
+        inputs: for rows a .csv or .npy file, an array or a DataFrame; for images a file or a folder; for texts a
+            sentence, several, or a file of them; for a language model a text, whose most likely next tokens come, or
+            those for its [MASK].
 
-    Raises UserError naming file and place of what can't be read; for an agent, which acts in its environment.
+    Raises:
+        UserError: names file and place of what can't be read; or the model is an agent, which acts instead.
     """
     predictor = load_predictor(path)
     if hasattr(predictor, "next_tokens"):
-        tokens = predictor.next_tokens(given)
+        tokens = predictor.next_tokens(inputs)
         return Predictions(({"token": token, "probability": share} for token, share in tokens), predictor)
     if not hasattr(predictor, "predict_file"):
         raise UserError(f"{path}: an agent acts in its environment; use: aibig play {path}")
-    if isinstance(given, str | Path):
-        return Predictions(predictor.predict_file(given), predictor)
-    return Predictions(named_rows(predictor.predict(given), predictor.class_names), predictor)
+    if isinstance(inputs, str | Path):
+        return Predictions(predictor.predict_file(inputs), predictor)
+    return Predictions(named_rows(predictor.predict(inputs), predictor.class_names), predictor)
 
 
 class Predictions(Iterator[dict[str, Any]]):
-    """Rows as they are made. `note`: what there is to say of those so far, unknown categories for example."""
+    """Rows as they are computed.
+
+    Args:
+        rows: a dict for each row.
+        predictor: what computes them.
+    """
 
     def __init__(self, rows: Iterator[dict[str, Any]], predictor: Any) -> None:
         self._rows, self._predictor = rows, predictor
@@ -75,7 +91,7 @@ class Predictions(Iterator[dict[str, Any]]):
 
     @property
     def note(self) -> str:
-        """ "" where there is nothing."""
+        """What there is to say of the rows so far, such as unknown categories; "" if nothing."""
         note: str = getattr(self._predictor, "note", "")
         return note
 
@@ -88,44 +104,70 @@ def generate(
     weights: str | None = None,
     **settings: Any,
 ) -> str | list[str]:
-    """What the language model at `path` writes after `prompt`, or after each of several, made in one batch.
+    """The text with which a language model continues a prompt.
 
-    draft: a smaller model, by its path, that proposes tokens, which changes the time alone. weights: "int8" or
-    "float16", smaller than they are, for a CPU. Other settings as of `TextGenerator.stream_all`.
+    Args:
+        path: a run's folder, its model folder, or the folder of a published model.
+        prompt: a text, or several, which are continued in one batch.
+        draft: folder of a smaller model that proposes tokens (speculative decoding); it changes the time alone.
+        weights: "int8" or "float16" quantises the weights, for a CPU; None leaves them as they are.
+        settings: those of `TextGenerator.stream_batch`.
     """
-    made: str | list[str] = load_writer(path, weights).generate(prompt, draft=load_draft(draft), **settings)
-    return made
+    text: str | list[str] = load_text_generator(path, weights).generate(prompt, draft=load_draft(draft), **settings)
+    return text
 
 
-def load_writer(path: str | Path, weights: str | None = None) -> TextGenerator:
-    """The language model at `path` with its tokenizer; weights: as of `generate`. Raises UserError for other models."""
-    generator: TextGenerator = load_predictor(path, "text")
+def load_text_generator(path: str | Path, weights: str | None = None) -> TextGenerator:
+    """A language model with its tokenizer.
+
+    Args:
+        path: a run's folder, its model folder, or the folder of a published model.
+        weights: "int8" or "float16" quantises the weights, for a CPU; None leaves them as they are.
+
+    Raises:
+        UserError: the model is no language model.
+    """
+    generator: TextGenerator = load_predictor(path, "text_generator")
     if weights is not None:
-        from aibig.generation.quantized import shrink
+        from aibig.generation.quantized import quantize
 
-        shrink(generator.model, weights)
+        quantize(generator.model, weights)
     return generator
 
 
 def load_draft(path: str | Path | None) -> TextGenerator | None:
-    """The language model at `path`, if any."""
-    return None if path is None else load_writer(path)
+    """A smaller language model that proposes tokens, if any.
 
-
-def film(path: str | Path, env: Any = None, *, seed: int = 0, whole: bool = False) -> Film:
-    """A greedy episode of the agent at `path` in pictures, as `Player.film` says; `whole`: with all of them.
-
-    env: as `play` takes it.
+    Args:
+        path: its folder, or None.
     """
-    player: Player = load_predictor(path, "player")
-    return player.film(env, seed=seed, whole=whole)
+    return None if path is None else load_text_generator(path)
+
+
+def record_episode(path: str | Path, env: Any = None, *, seed: int = 0, all_frames: bool = False) -> EpisodeRecording:
+    """A recorded episode of a trained agent, which acts greedily.
+
+    Args:
+        path: a run's folder, or its model folder.
+        env: as for `play`.
+        seed: of the episode.
+        all_frames: keep every frame; else of a long episode each second, fourth, ... one.
+    """
+    agent: Agent = load_predictor(path, "agent")
+    return agent.record_episode(env, seed=seed, all_frames=all_frames)
 
 
 def play(
     path: str | Path, env: Any = None, *, episodes: int = 10, seed: int = 0, render: str | None = None
 ) -> EpisodeOutcome:
-    """Greedy episodes of the agent at `path`, as `Player.play` says: returns, lengths, and their metrics().
+    """Returns and lengths of episodes of a trained agent, which acts greedily, and their metrics().
 
-    env: an environment, its class or a function that returns one; needed where the run was given such an object.
+    Args:
+        path: a run's folder, or its model folder.
+        env: an environment, its class or a function that returns one; by default the training's, but needed where the
+            run was given such an object.
+        episodes: how many.
+        seed: of the first episode; each one has the next.
+        render: gymnasium's render_mode, such as "human", which shows a window.
     """
-    return EpisodeOutcome(*load_predictor(path, "player").play(env, episodes=episodes, seed=seed, render=render))
+    return EpisodeOutcome(*load_predictor(path, "agent").play(env, episodes=episodes, seed=seed, render=render))

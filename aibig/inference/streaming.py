@@ -1,4 +1,4 @@
-"""Tokens as they are made become text as it can be shown. Knows no model."""
+"""Token ids to text while they are generated. Knows no model."""
 
 from __future__ import annotations
 
@@ -6,52 +6,58 @@ from collections.abc import Sequence
 
 from aibig.data.text.tokenizer import Tokenizer
 
-INCOMPLETE = "\ufffd"  # a character of several tokens of which the last are still to come
+REPLACEMENT_CHARACTER = "\ufffd"  # what a character decodes to while some of its tokens are missing
 
 
-class Writing:
-    """The text that one row's tokens make, up to the first of the strings `stop`, which is left out.
+class StreamingDecoder:
+    """The text of a sequence of tokens, up to the first stop string, which is left out.
 
-    What may still become a stop string, or part of a character, is held back until it is known.
+    Text that may become a stop string, or part of a character, is held back until this is decided.
+
+    Args:
+        tokenizer: of the tokens.
+        stop: strings that finish the text.
+
+    Attributes:
+        is_finished: whether a stop string has come.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
         self._tokenizer, self._stop = tokenizer, stop
-        self._made: list[int] = []
-        self._shown = 0
-        self.ended = False  # by a stop string
+        self._tokens: list[int] = []
+        self._length = 0  # characters that have been returned
+        self.is_finished = False
 
     def add(self, tokens: Sequence[int]) -> str:
-        """What can be shown more of now that these tokens have come."""
-        if self.ended or not tokens:
+        """Take new tokens, and return the text that is certain with them.
+
+        Args:
+            tokens: ids.
+        """
+        if self.is_finished or not tokens:
             return ""
-        self._made += [one for one in tokens if one != self._tokenizer.end_of_text]
-        text = self._text()
-        ends = [found for one in self._stop if (found := text.find(one)) >= 0]
-        if ends:
-            self.ended = True
-            return self._show(text[: min(ends)])
-        return self._show(text[: len(text) - self._held_back(text)])
+        self._tokens += [token for token in tokens if token != self._tokenizer.eos_token_id]
+        text = self._decode()
+        positions = [position for string in self._stop if (position := text.find(string)) >= 0]
+        if positions:
+            self.is_finished = True
+            return self._new_part(text[: min(positions)])
+        return self._new_part(text[: len(text) - self._uncertain_length(text)])
 
-    def rest(self) -> str:
-        """What was held back, when no more tokens come."""
-        return "" if self.ended else self._show(self._text())
+    def flush(self) -> str:
+        """Return what was held back, when no more tokens come."""
+        return "" if self.is_finished else self._new_part(self._decode())
 
-    def _text(self) -> str:
-        return self._tokenizer.between + self._tokenizer.decode(self._made) if self._made else ""
+    def _decode(self) -> str:
+        return self._tokenizer.token_separator + self._tokenizer.decode(self._tokens) if self._tokens else ""
 
-    def _show(self, text: str) -> str:
-        new = text[self._shown :]
-        self._shown = max(self._shown, len(text))
+    def _new_part(self, text: str) -> str:
+        new = text[self._length :]
+        self._length = max(self._length, len(text))
         return new
 
-    def _held_back(self, text: str) -> int:
-        """How many of the last characters may not be shown yet."""
-        incomplete = len(text) - len(text.rstrip(INCOMPLETE))
-        begun = (
-            length
-            for one in self._stop
-            for length in range(min(len(one), len(text)), 0, -1)
-            if text.endswith(one[:length])
-        )
-        return max(incomplete, max(begun, default=0))
+    def _uncertain_length(self, text: str) -> int:
+        """How many of the last characters may still change, or begin a stop string."""
+        incomplete = len(text) - len(text.rstrip(REPLACEMENT_CHARACTER))
+        prefixes = (string[:length] for string in self._stop for length in range(1, len(string) + 1))
+        return max(incomplete, max((len(prefix) for prefix in prefixes if text.endswith(prefix)), default=0))

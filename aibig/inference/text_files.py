@@ -1,4 +1,7 @@
-"""Texts to be measured, and tokens to be shown. Knows no model."""
+"""Texts from files as token ids, and token ids as text. Knows no model.
+
+V vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,15 @@ from aibig.data.text.tokenizer import Tokenizer
 from aibig.errors import UserError
 
 
-def tokens_of(path: str | Path, tokenizer: Tokenizer) -> Tensor:
-    """The tokens (tokens,) of a file (.txt, .jsonl, .parquet), or of those in a folder.
+def read_tokens(path: str | Path, tokenizer: Tokenizer) -> Tensor:
+    """The token ids of a text, (tokens,).
 
-    Raises UserError for fewer than two, or characters that the vocabulary does not know.
+    Args:
+        path: of a file (.txt, .jsonl, .parquet), or of a folder of them.
+        tokenizer: of the model.
+
+    Raises:
+        UserError: there are fewer than two tokens, or characters that the vocabulary lacks.
     """
     tokens = tokenize(read_text(path=str(path)), tokenizer).tokens
     if len(tokens) < 2:
@@ -23,8 +31,14 @@ def tokens_of(path: str | Path, tokenizer: Tokenizer) -> Tensor:
     return tokens
 
 
-def likeliest(probabilities: Tensor, tokenizer: Tokenizer, count: int) -> list[tuple[str, float]]:
-    """The `count` likeliest tokens of a distribution (V,), as text, with their probabilities."""
-    best = probabilities.topk(min(count, len(probabilities)))
-    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+def top_tokens(probabilities: Tensor, tokenizer: Tokenizer, count: int) -> list[tuple[str, float]]:
+    """The most probable tokens, as text, with their probabilities.
+
+    Args:
+        probabilities: of all tokens, (V,).
+        tokenizer: of the model.
+        count: how many tokens.
+    """
+    top = probabilities.topk(min(count, len(probabilities)))
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
     return [(tokenizer.decode([token]), probability) for token, probability in pairs]

@@ -1,1 +1,1 @@
-"""Pieces that several models share. They know no model, no task and no data."""
+"""Blocks that several models share. They know no model, no task and no data."""

@@ -1,6 +1,6 @@
-"""Each token mixed with the few before it, channel by channel. Knows no model.
+"""Short causal convolutions: each token mixed with the few before it, channel by channel. Knows no model.
 
-B batch, T time, C channels, K tokens in sight.
+B batch, T time, C channels, K kernel size.
 """
 
 from __future__ import annotations
@@ -15,65 +15,82 @@ from aibig.layers.attention.kv_cache import KVCache
 
 
 class CausalConv(nn.Module):
-    """x[t] + sum over k of weight[k] * x[t - k]: a depthwise convolution, (B, T, C) -> (B, T, C); first the identity.
+    """x[t] + sum over k of weight[k] * x[t - k]: a residual depthwise convolution, at first the identity.
 
     As before attention and feed-forward in Canon layers (Allen-Zhu 2025, Physics of Language Models 4.1; after queries,
-    keys and values in Primer, arXiv 2109.08668, section 4). kernel: K, the token itself among them.
+    keys and values in Primer, arXiv 2109.08668, section 4).
+
+    Args:
+        width: C.
+        kernel_size: K, number of tokens mixed, the token itself among them.
     """
 
-    def __init__(self, width: int, kernel: int) -> None:
+    def __init__(self, width: int, kernel_size: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(kernel, width))
+        self.weight = nn.Parameter(torch.zeros(kernel_size, width))
 
     def forward(
-        self, inputs: Tensor, kv_cache: KVCache | None = None, name: str = "", documents: Tensor | None = None
+        self, inputs: Tensor, kv_cache: KVCache | None = None, name: str = "", document_ids: Tensor | None = None
     ) -> Tensor:
-        """kv_cache: keeps the tokens before these under `name`. documents (B, T): tokens see no other than their own."""
-        before = len(self.weight) - 1
+        """The mixed tokens, (B, T, C).
+
+        Args:
+            inputs: (B, T, C).
+            kv_cache: holds the inputs before these, and takes these.
+            name: of this layer's inputs in the cache.
+            document_ids: number of the document that each token belongs to, (B, T). Tokens of other documents are
+                not mixed in.
+        """
+        past = len(self.weight) - 1
         if kv_cache is not None and inputs.shape[1] == 1:
-            seen = kv_cache.before(name, inputs, before)  # (B, K, C)
-            return inputs + (seen * self.weight.flip(0)).sum(1, keepdim=True)
+            window = kv_cache.append_with_past(name, inputs, past)  # (B, K, C)
+            return inputs + (window * self.weight.flip(0)).sum(1, keepdim=True)
         if kv_cache is not None:
-            return mix(kv_cache.before(name, inputs, before), self.weight)[:, before:]
-        if documents is None:
-            return mix(inputs, self.weight)
-        mixed = inputs * (1 + self.weight[0])
-        for back in range(1, before + 1):
-            same = (documents[:, back:] == documents[:, :-back]).unsqueeze(2)
-            mixed[:, back:] += inputs[:, :-back] * self.weight[back] * same
-        return mixed
+            return causal_conv(kv_cache.append_with_past(name, inputs, past), self.weight)[:, past:]
+        if document_ids is None:
+            return causal_conv(inputs, self.weight)
+        outputs = inputs * (1 + self.weight[0])
+        for lag in range(1, past + 1):
+            same_document = (document_ids[:, lag:] == document_ids[:, :-lag]).unsqueeze(2)
+            outputs[:, lag:] += inputs[:, :-lag] * self.weight[lag] * same_document
+        return outputs
 
 
-def mix(inputs: Tensor, weight: Tensor) -> Tensor:
-    """The convolution alone. A compiler fuses the plain operations by itself."""
+def causal_conv(inputs: Tensor, weight: Tensor) -> Tensor:
+    """The residual convolution as a function. A compiler fuses the plain operations by itself.
+
+    Args:
+        inputs: (B, T, C).
+        weight: (K, C).
+    """
     if torch.compiler.is_compiling():
         padded = F.pad(inputs, (0, 0, len(weight) - 1, 0))
-        shifted = padded.unfold(1, len(weight), 1).flip(-1)  # (B, T, C, K), the token itself first
-        return inputs + (shifted * weight.T).sum(-1)
-    return Mix.apply(inputs, weight.to(inputs.dtype))
+        windows = padded.unfold(1, len(weight), 1).flip(-1)  # (B, T, C, K), the token itself first
+        return inputs + (windows * weight.T).sum(-1)
+    return _CausalConv.apply(inputs, weight.to(inputs.dtype))
 
 
-class Mix(torch.autograd.Function):
-    """In as few passes over kv_cache as can be: half the time of the operations it is made of, or of a convolution."""
+class _CausalConv(torch.autograd.Function):
+    """In as few passes over memory as possible: half the time of its single operations, or of nn.Conv1d."""
 
     @staticmethod
-    def forward(context: Any, inputs: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor) -> Tensor:
         """(B, T, C), (K, C) -> (B, T, C)."""
-        context.save_for_backward(inputs, weight)
-        mixed = inputs * (1 + weight[0])
-        for back in range(1, min(len(weight), inputs.shape[1])):
-            mixed[:, back:].addcmul_(inputs[:, :-back], weight[back])
-        return mixed
+        ctx.save_for_backward(inputs, weight)
+        outputs = inputs * (1 + weight[0])
+        for lag in range(1, min(len(weight), inputs.shape[1])):
+            outputs[:, lag:].addcmul_(inputs[:, :-lag], weight[lag])
+        return outputs
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the inputs, the same convolution run backwards; of each weight, a product summed over tokens."""
-        inputs, weight = context.saved_tensors
-        of_inputs = gradient * (1 + weight[0])
-        of_weight = torch.zeros_like(weight)
-        of_weight[0] = (gradient * inputs).sum((0, 1))
-        for back in range(1, min(len(weight), inputs.shape[1])):
-            later, earlier = gradient[:, back:], inputs[:, :-back]
-            of_inputs[:, :-back].addcmul_(later, weight[back])
-            of_weight[back] = (later * earlier).sum((0, 1))
-        return of_inputs, of_weight
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
+        """For the inputs, the same convolution backwards in time; for each weight, a product summed over tokens."""
+        inputs, weight = ctx.saved_tensors
+        grad_inputs = grad_output * (1 + weight[0])
+        grad_weight = torch.zeros_like(weight)
+        grad_weight[0] = (grad_output * inputs).sum((0, 1))
+        for lag in range(1, min(len(weight), inputs.shape[1])):
+            later, earlier = grad_output[:, lag:], inputs[:, :-lag]
+            grad_inputs[:, :-lag].addcmul_(later, weight[lag])
+            grad_weight[lag] = (later * earlier).sum((0, 1))
+        return grad_inputs, grad_weight

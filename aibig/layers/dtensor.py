@@ -1,4 +1,4 @@
-"""Tensors that may be sharded over ranks (DTensor), and plain ones, handled alike."""
+"""Plain tensors and tensors that are sharded over ranks (DTensor), handled alike."""
 
 from __future__ import annotations
 
@@ -7,28 +7,45 @@ from typing import Any
 from torch import Tensor, nn
 
 
-def full(tensor: Tensor) -> Tensor:
-    """A tensor whole, if it is sharded."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The whole tensor.
+
+    Args:
+        tensor: plain or sharded.
+    """
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
-def local(tensor: Tensor) -> Tensor:
-    """This rank's part of a tensor, if it is sharded; a view."""
+def to_local(tensor: Tensor) -> Tensor:
+    """This rank's shard, as a view; a plain tensor as it is.
+
+    Args:
+        tensor: plain or sharded.
+    """
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
-def placed(whole: Tensor, like: Tensor) -> Tensor:
-    """`whole`, which all ranks have, sharded as `like` is."""
+def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """A tensor sharded as another is; as it is, where the other is plain.
+
+    Args:
+        tensor: plain, the same on all ranks.
+        like: plain or sharded.
+    """
     if not hasattr(like, "full_tensor"):
-        return whole
+        return tensor
     from torch.distributed.tensor import DTensor, Replicate
 
     sharded: Any = like
-    everywhere = [Replicate()] * sharded.device_mesh.ndim
-    spread = DTensor.from_local(whole, sharded.device_mesh, everywhere, run_check=False)
-    return spread.redistribute(placements=sharded.placements)
+    replicate = [Replicate()] * sharded.device_mesh.ndim
+    replicated = DTensor.from_local(tensor, sharded.device_mesh, replicate, run_check=False)
+    return replicated.redistribute(placements=sharded.placements)
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether parameters of `module` are sharded over ranks."""
-    return any(hasattr(one, "full_tensor") for one in module.parameters())
+    """Whether a module has parameters that are sharded over ranks.
+
+    Args:
+        module: with plain or sharded parameters.
+    """
+    return any(hasattr(parameter, "full_tensor") for parameter in module.parameters())

@@ -1,7 +1,7 @@
-"""Layers that compute in fp32 where autocast gives others less. Knows no model.
+"""Layers that compute in fp32 where autocast would give them a narrower type. Knows no model.
 
-For outputs whose differences matter more than they do themselves: bf16 resolves one part in 256, which makes actions
-of values 100 and 100.3 the same. What comes in may be rounded; many inputs average that out.
+For outputs whose differences matter more than their values: bf16 resolves one part in 256, which makes Q-values of 100
+and 100.3 equal. The inputs may be rounded; the sum over many of them averages that out.
 """
 
 from __future__ import annotations
@@ -11,17 +11,27 @@ from torch import Tensor, nn
 
 
 def in_full_precision(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """What `layer` gives without autocast; under it, of `inputs` in float32."""
-    kind = inputs.device.type
-    if not torch.is_autocast_enabled(kind):
+    """The outputs of a layer, computed in fp32 under autocast.
+
+    Args:
+        layer: with parameters in fp32.
+        inputs: the layer's, of any floating type.
+    """
+    device_type = inputs.device.type
+    if not torch.is_autocast_enabled(device_type):
         return layer(inputs)
-    with torch.autocast(kind, enabled=False):
+    with torch.autocast(device_type, enabled=False):
         return layer(inputs.float())
 
 
 def last_in_full_precision(layers: nn.Sequential, inputs: Tensor) -> Tensor:
-    """What `layers` give, the last of them `in_full_precision`."""
-    *before, last = layers
-    for layer in before:
+    """The outputs of a sequence of layers, the last of them `in_full_precision`.
+
+    Args:
+        layers: at least one.
+        inputs: the first layer's.
+    """
+    *others, last = layers
+    for layer in others:
         inputs = layer(inputs)
     return in_full_precision(last, inputs)

@@ -1,4 +1,4 @@
-"""Models without memory: made to be counted or looked at. Knows no model."""
+"""Models without memory for their weights, to be counted or looked at. Knows no model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch.overrides import TorchFunctionMode
 
 
 class ParametersOnMeta(TorchFunctionMode):
-    """A context in which layers are made without memory or values for their weights.
+    """A context in which layers are built with their parameters on the meta device.
 
-    `torch.device("meta")` does that for every tensor, also for the few that some constructors compute with (RegNet's
-    widths, the depth at which a block is dropped), which then fail for want of values.
+    `torch.device("meta")` places every tensor there, including the few whose values some constructors need (RegNet's
+    widths, stochastic depth), which then fail.
     """
 
     def __torch_function__(

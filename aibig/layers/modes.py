@@ -1,4 +1,4 @@
-"""Evaluation mode for a while."""
+"""Evaluation mode for the length of a block. Knows no model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """`model` in evaluation mode, without gradients; afterwards each of its modules is as it was."""
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """A context with a model in evaluation mode and without gradients; its modules' modes are restored afterwards.
+
+    Args:
+        model: some of its modules may be in evaluation mode already.
+    """
     was_training = [module for module in model.modules() if module.training]
     model.eval()
     try:

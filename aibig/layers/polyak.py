@@ -1,4 +1,4 @@
-"""One module's weights trailing another's of the same make: a target network, a moving average."""
+"""Polyak averaging of one module's weights towards another's: a target network, a moving average. Knows no model."""
 
 from __future__ import annotations
 
@@ -7,32 +7,39 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from aibig.layers.dtensor import local
+from aibig.layers.dtensor import to_local
 
 
-def follow(target_network: nn.Module, model: nn.Module, fraction: float = 1.0) -> None:
-    """Move `target_network`'s parameters by `fraction` of the way to `model`'s; buffers are copied.
+def polyak_update(target_network: nn.Module, model: nn.Module, tau: float = 1.0) -> None:
+    """Move a target network's parameters towards a model's; buffers are copied.
 
-    Both plain, or sharded alike.
+    Args:
+        target_network: plain, or sharded as the model is.
+        model: of the same architecture.
+        tau: fraction of the way, from 0 to 1 (a copy).
     """
-    trail(target_network, model)(fraction)
+    polyak_updater(target_network, model)(tau)
 
 
-def trail(target_network: nn.Module, model: nn.Module) -> Callable[[float], None]:
-    """`follow` for every update: a function of the fraction that has found the tensors once.
+def polyak_updater(target_network: nn.Module, model: nn.Module) -> Callable[[float], None]:
+    """`polyak_update` for repeated use: a function of tau that looks up the tensors only once.
 
-    Made after both are placed and sharded, which changes the parameters.
+    Made after both modules are moved to their device and sharded, which changes their parameters.
+
+    Args:
+        target_network: see `polyak_update`.
+        model: see `polyak_update`.
     """
-    ours, theirs = ([local(one.detach()) for one in module.parameters()] for module in (target_network, model))
+    targets, sources = ([to_local(p.detach()) for p in module.parameters()] for module in (target_network, model))
     buffers = list(zip(target_network.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()
-    def move(fraction: float) -> None:
-        if fraction == 1.0:
-            torch._foreach_copy_(ours, theirs)
+    def update(tau: float) -> None:
+        if tau == 1.0:
+            torch._foreach_copy_(targets, sources)
         else:
-            torch._foreach_lerp_(ours, theirs, fraction)
-        for own, other in buffers:
-            own.copy_(other)
+            torch._foreach_lerp_(targets, sources, tau)
+        for target, source in buffers:
+            target.copy_(source)
 
-    return move
+    return update

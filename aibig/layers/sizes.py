@@ -1,4 +1,4 @@
-"""Models that come in sizes: a size decides some settings, unless they are given. Knows no model."""
+"""Models that come in sizes: a size decides the settings that are not set. Knows no model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def sized(size: Mapping[str, Any], **given: Any) -> dict[str, Any]:
-    """The settings `given`, and instead of None what the size says, if it does."""
-    return {name: size.get(name) if value is None else value for name, value in given.items()}
+def with_size_defaults(size: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
+    """The settings, with the size's values instead of None.
+
+    Args:
+        size: setting -> value that the size decides.
+        settings: as they were set; None where the size decides.
+    """
+    return {name: size.get(name) if value is None else value for name, value in settings.items()}

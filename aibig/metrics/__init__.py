@@ -1,1 +1,1 @@
-"""Metrics, what an evaluation saw, scores of texts, acting greedily. Knows no task and no trainer."""
+"""Metrics, outcomes of evaluations, scores of texts, and the greedy policy. Knows no task and no trainer."""

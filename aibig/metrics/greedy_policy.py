@@ -1,4 +1,7 @@
-"""Acting by Q-values. Knows no environment."""
+"""Acting by a Q-network: greedily, or nearly so in evaluations. Knows no environment.
+
+E environments, A actions.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,16 @@ from aibig.layers.q.value_distributions import action_values
 def greedy_actions(
     model: nn.Module, observations: NDArray[Any], device: torch.device, mask: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """The action of the highest value for each observation: (E, ...) -> (E,). The model's mode is the caller's.
+    """The action of the highest value for each observation.
 
-    mask (E, A): the actions that are allowed.
+    Args:
+        model: a Q-network, in the mode that the caller wants.
+        observations: (E, ...).
+        device: where the model is.
+        mask: the actions that are allowed, (E, A); None for all.
+
+    Returns:
+        (E,).
     """
     with torch.no_grad():
         values = action_values(model, model(torch.from_numpy(observations).to(device)))  # (E, A)
@@ -31,18 +41,23 @@ def greedy_actions(
 def evaluation_policy(
     model: nn.Module, device: torch.device, actions: int, epsilon: float, seed: int
 ) -> Callable[[NDArray[Any], NDArray[np.bool_] | None], NDArray[np.int64]]:
-    """From observations (E, ...) and masks (E, A) to actions (E,): greedy, or with probability epsilon random ones.
+    """A policy from observations (E, ...) and masks (E, A) to actions (E,).
 
-    The same seed draws the same. actions: A, how many there are.
+    Args:
+        model: a Q-network, in the mode that the caller wants.
+        device: where the model is.
+        actions: how many there are, A.
+        epsilon: probability of a random action in place of the greedy one.
+        seed: decides the random actions.
     """
     generator = np.random.default_rng(seed)
 
-    def act(observations: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:
-        best = greedy_actions(model, observations, device, mask)
+    def policy(observations: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+        greedy = greedy_actions(model, observations, device, mask)
         if not epsilon:
-            return best
-        lots = generator.random((len(best), actions))
-        drawn = (lots if mask is None else np.where(mask, lots, -1.0)).argmax(1)
-        return np.where(generator.random(len(best)) < epsilon, drawn, best)
+            return greedy
+        scores = generator.random((len(greedy), actions))
+        random = (scores if mask is None else np.where(mask, scores, -1.0)).argmax(1)
+        return np.where(generator.random(len(greedy)) < epsilon, random, greedy)
 
-    return act
+    return policy

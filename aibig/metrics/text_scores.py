@@ -1,6 +1,6 @@
-"""A language model's loss over a whole text, window by window. Knows no task and no training data.
+"""The loss of a language model over a whole text, window by window. Knows no task and no training data.
 
-W windows, B of them at once, T tokens a window.
+B windows of a batch, T tokens of a window, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from aibig.data.text.mask_tokens import mask_token_id, mask_tokens
-from aibig.data.text.text_data import cut
+from aibig.data.text.text_data import split_into_windows
 from aibig.data.text.tokenizer import Tokenizer
-from aibig.data.text.tokens import document_numbers
+from aibig.data.text.tokens import document_ids_at
 from aibig.generation.language_model import LanguageModel
-from aibig.layers.token_losses import TokenScores, scores_of
+from aibig.layers.token_losses import TokenScores, scores_from_logits
 from aibig.metrics.outcomes import TokenOutcome
 
-TOKENS_AT_ONCE, WINDOWS_AT_ONCE = 16_384, 64
+TOKENS_PER_BATCH, MASKED_WINDOWS_PER_BATCH = 16_384, 64
 OPENING_TOKENS = 400
 
 
@@ -30,74 +30,91 @@ def score_text(
     *,
     context: int,
     carries_state: bool = False,
-    borders: Tensor | None = None,
+    boundaries: Tensor | None = None,
 ) -> TokenOutcome:
-    """The loss of every token of `text` (tokens,) but the first, in windows of `context` that do not overlap.
+    """The loss of every token but the first, in windows that do not overlap.
 
-    carries_state: the text is read as one stream, each window continuing the one before, from empty memory. borders:
-    where documents begin that are to be read apart. Mode and precision of the model are the caller's. The text may
-    lie elsewhere than the model, and need not fit into memory.
+    Eval mode and autocast are the caller's. The text may lie on another device than the model, or be memory-mapped.
+
+    Args:
+        model: a language model, or a module that returns logits and state.
+        text: token ids, (tokens,).
+        tokenizer: of the text.
+        context: tokens of a window.
+        carries_state: each window continues from the model's state after the one before.
+        boundaries: where documents begin, if they are read apart.
     """
     device = next(model.parameters()).device
-    bytes_of = tokenizer.byte_lengths()
-    tokens, targets, rest = cut(text, context)
-    at_once = 1 if carries_state else max(1, TOKENS_AT_ONCE // context)
-    batches = list(zip(tokens.split(at_once), targets.split(at_once), strict=True)) if len(tokens) else []
+    byte_lengths = tokenizer.byte_lengths()
+    tokens, targets, rest = split_into_windows(text, context)
+    batch_size = 1 if carries_state else max(1, TOKENS_PER_BATCH // context)
+    batches = list(zip(tokens.split(batch_size), targets.split(batch_size), strict=True)) if len(tokens) else []
     if len(rest) > 1:
         batches.append((rest[None, :-1], rest[None, 1:]))
-    losses, counts, sizes, state, start = [], [], [], None, 0
-    for some, some_targets in batches:
-        documents = None
-        if borders is not None:
-            places = torch.arange(start, start + some.numel(), device=borders.device).view(some.shape)
-            documents = document_numbers(borders, places).to(device)
-        read = (some.long().to(device), some_targets.long().to(device), state if carries_state else None)
-        loss, state = _losses(model, *read, documents)
-        losses.append(loss)
-        counts.append(np.full(len(some), some.shape[1]))
-        if bytes_of is not None:
-            sizes.append(bytes_of[some_targets.cpu().numpy()].sum(1))
-        start += some.numel()
+    losses, counts, num_bytes, state, start = [], [], [], None, 0
+    for tokens, targets in batches:
+        document_ids = None
+        if boundaries is not None:
+            positions = torch.arange(start, start + tokens.numel(), device=boundaries.device).view(tokens.shape)
+            document_ids = document_ids_at(boundaries, positions).to(device)
+        inputs = (tokens.long().to(device), targets.long().to(device), state if carries_state else None)
+        scores, state = score_tokens(model, *inputs, document_ids)
+        losses.append(scores.cross_entropy.cpu().double().sum(1))  # in this order: MPS has no float64
+        counts.append(np.full(len(tokens), tokens.shape[1]))
+        if byte_lengths is not None:
+            num_bytes.append(byte_lengths[targets.cpu().numpy()].sum(1))
+        start += tokens.numel()
     return TokenOutcome(
         torch.cat(losses).numpy(),
         np.concatenate(counts),
-        None if bytes_of is None else np.concatenate(sizes),
+        None if byte_lengths is None else np.concatenate(num_bytes),
         tokenizer.decode(text[:OPENING_TOKENS].tolist()),
     )
 
 
 def score_masked_text(model: nn.Module, text: Tensor, tokenizer: Tokenizer, context: int) -> TokenOutcome:
-    """The losses of hidden tokens of `text` (tokens,), the same at each call, in windows that do not overlap."""
+    """The loss of masked tokens, the same ones at each call, in windows that do not overlap.
+
+    Args:
+        model: whose forward takes `masked_positions`.
+        text: token ids, (tokens,).
+        tokenizer: of the text.
+        context: tokens of a window.
+    """
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(0)
-    windows, _, rest = cut(text, context)
-    parts = [*windows.split(WINDOWS_AT_ONCE)] if len(windows) else []
+    windows, _, rest = split_into_windows(text, context)
+    batches = [*windows.split(MASKED_WINDOWS_PER_BATCH)] if len(windows) else []
     if len(rest) > 1:
-        parts.append(rest[None])
+        batches.append(rest[None])
     losses, counts = [], []
-    for tokens in parts:
-        shown, places, targets = mask_tokens(tokens.long(), mask_token_id(tokenizer), tokenizer.vocab_size, generator)
-        scores, _ = model(shown.to(device), targets=targets.to(device), places=places.to(device))
-        losses.append(scores.nats.view(len(tokens), -1).cpu().double().sum(1))
-        counts.append(np.full(len(tokens), len(places) // len(tokens)))
+    mask_id = mask_token_id(tokenizer)
+    for tokens in batches:
+        masked, positions, targets = mask_tokens(tokens.long(), mask_id, tokenizer.vocab_size, generator)
+        scores, _ = model(masked.to(device), targets=targets.to(device), masked_positions=positions.to(device))
+        losses.append(scores.cross_entropy.view(len(tokens), -1).cpu().double().sum(1))
+        counts.append(np.full(len(tokens), len(positions) // len(tokens)))
     return TokenOutcome(torch.cat(losses).numpy(), np.concatenate(counts))
 
 
-def scored(
-    model: nn.Module, tokens: Tensor, targets: Tensor, state: Any = None, documents: Tensor | None = None
+def score_tokens(
+    model: nn.Module, tokens: Tensor, targets: Tensor, state: Any = None, document_ids: Tensor | None = None
 ) -> tuple[TokenScores, Any]:
-    """What the losses of targets (B, T) are made of, and the memory; also of a model that only gives logits."""
-    apart = {} if documents is None else {"documents": documents}
+    """What the losses of targets are made of, also for a module that only returns logits and state.
+
+    Args:
+        model: a language model, or such a module.
+        tokens: ids, (B, T).
+        targets: ids that follow, (B, T).
+        state: of the model after the tokens before these.
+        document_ids: of the document that each token is in, (B, T); None where documents are concatenated.
+
+    Returns:
+        Scores, each (B, T), and the model's state after these tokens.
+    """
+    apart = {} if document_ids is None else {"document_ids": document_ids}
     if isinstance(model, LanguageModel):
         scores, state = model(tokens, None, state, targets, **apart)
         assert isinstance(scores, TokenScores)
         return scores, state
     logits, state = model(tokens, None, state, **apart)
-    return scores_of(logits, targets), state
-
-
-def _losses(
-    model: nn.Module, tokens: Tensor, targets: Tensor, state: Any, documents: Tensor | None
-) -> tuple[Tensor, Any]:
-    """The summed loss (B,) of each window in nats, and the memory after it."""
-    scores, state = scored(model, tokens, targets, state, documents)
-    return scores.nats.cpu().double().sum(1), state  # in this order: MPS has no float64
+    return scores_from_logits(logits, targets), state

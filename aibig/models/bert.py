@@ -1,12 +1,11 @@
-"""BERT (arXiv 1810.04805): an encoder that looks both ways, laid out for its published weights. Knows no text.
+"""BERT (arXiv 1810.04805), a bidirectional encoder with the layout of its published weights. Knows no text.
 
-B batch, T time, V vocabulary, H width, M chosen places.
+B batch, T time, V vocabulary, C channels, M masked positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,51 +15,41 @@ from aibig.errors import UserError
 from aibig.layers.attention.self_attention import SelfAttention
 from aibig.layers.feed_forward import ACTIVATIONS, FeedForward
 from aibig.layers.norm import make_norm
-from aibig.layers.pooling import is_real, pool
-from aibig.layers.published import Names, activation_of, translated
-from aibig.layers.sizes import sized
+from aibig.layers.pooling import pool, sequence_mask
+from aibig.layers.sizes import with_size_defaults
 from aibig.layers.token_losses import TokenScores, token_scores
 from aibig.models.transformer import Block
 
 
 class Bert(nn.Module):
-    """Embeddings of tokens, positions and types, summed and normalised - post-norm blocks - a head.
+    """Embeddings of tokens, positions and token types, summed and normalised - post-norm blocks - a head.
 
-    The head gives scores of the token at each place, for masked language modelling: Linear - activation - norm - the
-    embedding's matrix and a bias. With `num_classes`, of the classes of a whole text: by default the first token's
-    state through Linear - tanh (`pooling` "pooler"), or another pooling (see aibig.layers.pooling), then Linear.
+    The head gives logits of the token at each position, for masked language modelling: Linear - activation - norm -
+    the embedding's matrix and a bias. With `num_classes` it gives scores of the classes of a whole text.
 
-    size: of the paper (section 3); width, layers and heads go before what it says. feed_forward: width of the layer
-    between, by default 4 H. vocab_size: V. context: tokens of the longest text. token_types: how many parts of a text
-    are told apart. activation: see `FeedForward`. dropout: on the embedding, on what each block adds, and before a
-    classifier's head.
+    Args:
+        size: width, layers and heads of the paper (section 3), where they are not set.
+        width: width of the residual stream; null: the size's.
+        layers: number of blocks; null: the size's.
+        heads: attention heads of a block; null: the size's.
+        feed_forward: hidden width of the feed-forward layers; null: 4 times width.
+        vocab_size: number of token ids.
+        context: tokens of the longest text, which has as many learned positions.
+        token_types: number of segments of a text that have an embedding of their own.
+        activation: of the feed-forward layers and of the head: GELU, or its approximation by tanh.
+        norm_eps: added to the variance in layer norms.
+        dropout: fraction dropped of the embedding, of what each block adds, and before a classifier's head.
+        num_classes: classes of a text classifier, with a linear head on the pooled states; null: a language model.
+        pooling: what a classifier pools: the first token's state through Linear - tanh (pooler), or the last one, the
+            mean or the maximum of all tokens' states.
 
-    Raises UserError for a width that the heads don't divide.
+    Raises:
+        UserError: the width is no multiple of the heads.
     """
 
     SIZES: ClassVar[dict[str, dict[str, int]]] = {
         "base": {"width": 768, "layers": 12, "heads": 12},
         "large": {"width": 1024, "layers": 24, "heads": 16},
-    }
-    PUBLISHED: ClassVar[Names] = {
-        "embedding": "embeddings.word_embeddings",
-        "positions": "embeddings.position_embeddings",
-        "token_types": "embeddings.token_type_embeddings",
-        "embedding_norm": "embeddings.LayerNorm",
-        "blocks.N.attention.qkv_proj": (
-            "encoder.layer.N.attention.self.query",
-            "encoder.layer.N.attention.self.key",
-            "encoder.layer.N.attention.self.value",
-        ),
-        "blocks.N.attention.out_proj": "encoder.layer.N.attention.output.dense",
-        "blocks.N.attention_norm": "encoder.layer.N.attention.output.LayerNorm",
-        "blocks.N.feed_forward.up_proj": "encoder.layer.N.intermediate.dense",
-        "blocks.N.feed_forward.down_proj": "encoder.layer.N.output.dense",
-        "blocks.N.feed_forward_norm": "encoder.layer.N.output.LayerNorm",
-        "pooler": "pooler.dense",
-        "transform": "cls.predictions.transform.dense",
-        "transform_norm": "cls.predictions.transform.LayerNorm",
-        "head": "cls.predictions.decoder|cls.predictions|classifier",
     }
 
     def __init__(
@@ -81,33 +70,31 @@ class Bert(nn.Module):
         pooling: Literal["pooler", "mean", "last", "max"] = "pooler",
     ) -> None:
         super().__init__()
-        numbers = sized(self.SIZES[size], width=width, layers=layers, heads=heads)
-        width, layers, heads = numbers["width"], numbers["layers"], numbers["heads"]
+        self.size_settings = with_size_defaults(self.SIZES[size], width=width, layers=layers, heads=heads)
+        width, layers, heads = (self.size_settings[name] for name in ("width", "layers", "heads"))
         if width % heads:
             raise UserError(f"width {width} must be a multiple of the heads ({heads})")
-        self.sized = numbers
         self.vocab_size, self.context = vocab_size, context
         self.num_classes, self.pooling = num_classes, pooling
         self.embedding = nn.Embedding(vocab_size, width)
-        self.positions = nn.Embedding(context, width)
-        self.token_types = nn.Embedding(token_types, width)
+        self.position_embedding = nn.Embedding(context, width)
+        self.token_type_embedding = nn.Embedding(token_types, width)
         self.embedding_norm = make_norm("layer", width, norm_eps, bias=True)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             PostNormBlock(
                 SelfAttention(width, heads, bias=True, dropout=dropout),
                 FeedForward(width, feed_forward or 4 * width, activation, bias=True),
-                [make_norm("layer", width, norm_eps, bias=True) for _ in range(2)],
-                [None, None],
-                dropout,
+                norms=[make_norm("layer", width, norm_eps, bias=True) for _ in range(2)],
+                dropout=dropout,
             )
             for _ in range(layers)
         )
         self.activation = ACTIVATIONS[activation]
-        models_tokens, pools = num_classes is None, num_classes is not None and pooling == "pooler"
-        self.transform = nn.Linear(width, width) if models_tokens else None
-        self.transform_norm = make_norm("layer", width, norm_eps, bias=True) if models_tokens else None
-        self.pooler = nn.Linear(width, width) if pools else None
+        is_classifier = num_classes is not None
+        self.transform = None if is_classifier else nn.Linear(width, width)
+        self.transform_norm = None if is_classifier else make_norm("layer", width, norm_eps, bias=True)
+        self.pooler = nn.Linear(width, width) if is_classifier and pooling == "pooler" else None
         self.head = nn.Linear(width, num_classes or vocab_size)
         self._initialise()
 
@@ -115,38 +102,42 @@ class Bert(nn.Module):
         self,
         tokens: Tensor,
         lengths: Tensor | None = None,
-        token_types: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
         targets: Tensor | None = None,
-        places: Tensor | None = None,
+        masked_positions: Tensor | None = None,
     ) -> tuple[Tensor | TokenScores, None] | Tensor:
-        """tokens (B, T) -> logits (B, T, V) of the token at each place, and None; a classifier: scores (B, C).
+        """Logits (B, T, V) of the token at each position, and no state; a classifier: scores (B, num_classes).
 
-        lengths (B,): true lengths of right-padded texts; padding changes nothing. token_types (B, T): the part of the
-        text that each token is of, by default the first. targets (M,) and places (M,): instead of logits give what
-        the losses of the targets at these places, b T + t, are made of.
+        Args:
+            tokens: token ids, (B, T).
+            lengths: true lengths of right-padded texts, (B,); padding changes nothing.
+            token_type_ids: the segment of the text that each token is in, (B, T), by default the first.
+            targets: token ids at masked_positions, (M,); both together give TokenScores (M,) instead of logits.
+            masked_positions: b T + t of each target, (M,).
         """
-        hidden = self.embedding(tokens) + self.positions(torch.arange(tokens.shape[1], device=tokens.device))
-        hidden = hidden + self.token_types(torch.zeros_like(tokens) if token_types is None else token_types)
-        hidden = self.dropout(self.embedding_norm(hidden))  # (B, T, H)
+        hidden = self.embedding(tokens) + self.position_embedding(torch.arange(tokens.shape[1], device=tokens.device))
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(tokens)
+        hidden = self.dropout(self.embedding_norm(hidden + self.token_type_embedding(token_type_ids)))  # (B, T, C)
         attn_mask = None
         if lengths is not None:
-            attn_mask = is_real(lengths.to(tokens.device), tokens.shape[1])[:, None, None]  # (B, 1, 1, T)
+            attn_mask = sequence_mask(lengths.to(tokens.device), tokens.shape[1])[:, None, None]  # (B, 1, 1, T)
         for block in self.blocks:
             hidden = block(hidden, attn_mask)
         if self.num_classes is not None:
-            return self.head(self.dropout(self._pooled(hidden, lengths)))
-        if targets is None or places is None:
-            return self.head(self._transformed(hidden)), None
-        chosen = self._transformed(hidden.flatten(0, 1)[places])  # (M, H)
-        return token_scores(chosen, self.head.weight, self.head.bias, targets), None
+            return self.head(self.dropout(self._pool(hidden, lengths)))
+        if targets is None or masked_positions is None:
+            return self.head(self._transform(hidden)), None
+        masked = self._transform(hidden.flatten(0, 1)[masked_positions])  # (M, C)
+        return token_scores(masked, self.head.weight, self.head.bias, targets), None
 
-    def _transformed(self, hidden: Tensor) -> Tensor:
-        """(..., H) -> (..., H), to be set beside the embeddings."""
+    def _transform(self, hidden: Tensor) -> Tensor:
+        """(..., C) -> (..., C), comparable with the embeddings."""
         assert self.transform is not None and self.transform_norm is not None
         return self.transform_norm(self.activation(self.transform(hidden)))
 
-    def _pooled(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
-        """(B, T, H) -> (B, H)."""
+    def _pool(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T, C) -> (B, C)."""
         return pool(hidden, lengths, self.pooling) if self.pooler is None else self.pooler(hidden[:, 0]).tanh()
 
     def _initialise(self) -> None:
@@ -159,37 +150,11 @@ class Bert(nn.Module):
         if self.num_classes is None:
             self.head.weight = self.embedding.weight
 
-    @staticmethod
-    def published_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of a published model, from its config.json. Raises UserError for what this one has not."""
-        for key, ours in {"position_embedding_type": "absolute", "is_decoder": False}.items():
-            if (config.get(key) or ours) != ours:
-                raise UserError(f"{key} {config[key]!r} is not to be had here")
-        return {
-            "width": config["hidden_size"],
-            "layers": config["num_hidden_layers"],
-            "heads": config["num_attention_heads"],
-            "feed_forward": config["intermediate_size"],
-            "vocab_size": config["vocab_size"],
-            "context": config["max_position_embeddings"],
-            "token_types": config["type_vocab_size"],
-            "activation": activation_of(config["hidden_act"]),
-            "norm_eps": config["layer_norm_eps"],
-        }
-
-    def published_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Published tensors by the names that they have here; old files call a norm's gain and bias otherwise."""
-        named = {
-            name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): tensor
-            for name, tensor in tensors.items()
-        }
-        return translated(named, self.PUBLISHED, prefix="bert.")
-
 
 class PostNormBlock(Block):
-    """Attention, then a feed-forward layer, each added to the stream, which is then normalised."""
+    """Attention, then a feed-forward layer, each added to the residual stream, which is then normalised."""
 
     def forward(self, hidden: Tensor, attn_mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        """(B, T, H) -> (B, T, H). attn_mask (B, 1, 1, T): which tokens may be looked at."""
+        """(B, T, C) -> (B, T, C)."""
         hidden = self.attention_norm(hidden + self.attention(hidden, attn_mask=attn_mask))
         return self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))

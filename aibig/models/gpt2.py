@@ -1,25 +1,36 @@
-"""GPT-2 in its four sizes (Radford et al. 2019), laid out for their published weights. Knows no text."""
+"""GPT-2 in its four sizes (Radford et al. 2019), with the layout of its published weights. Knows no text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
-
-from torch import Tensor
+from typing import ClassVar, Literal
 
 from aibig.config.settings import Fraction, PositiveFloat, PositiveInt
-from aibig.errors import UserError
-from aibig.layers.published import Names, activation_of, translated
-from aibig.layers.sizes import sized
+from aibig.layers.sizes import with_size_defaults
 from aibig.models.transformer import Transformer
 
 
 class Gpt2(Transformer):
     """Embedding + learned positions - pre-norm blocks with biases and tanh-GELU - LayerNorm - the embedding's matrix.
 
-    size: of the paper (table 2); width, layers and heads go before what it says. The other settings are those of
-    `Transformer`. Its first weights are those of the paper's section 2.3 and its published code: of scale 0.02, and
-    less, with depth, where the stream is added to.
+    Its first weights are those of the paper's section 2.3 and its published code: of scale 0.02, and less, with depth,
+    where the residual stream is added to.
+
+    Args:
+        size: width, layers and heads of the paper (table 2), where they are not set.
+        width: width of the residual stream; null: the size's.
+        layers: number of blocks; null: the size's.
+        heads: attention heads of a block; null: the size's.
+        feed_forward: hidden width of the feed-forward layers; null: 4 times width.
+        vocab_size: number of token ids.
+        context: tokens of the longest sequence, which has as many learned positions.
+        activation: of the feed-forward layers: GELU, or its approximation by tanh, as published.
+        norm_eps: added to the variance in layer norms.
+        tied: whether the head shares the embedding's matrix; a classifier's does not.
+        dropout: fraction dropped of the embedding, of what each block adds, and before a classifier's head.
+        word_dropout: fraction of whole tokens dropped.
+        checkpointing: compute blocks again in the backward pass instead of keeping activations (arXiv 1604.06174).
+        num_classes: classes of a text classifier, with a linear head on the pooled states; null: a language model.
+        pooling: what a classifier pools of the states of all tokens: the last one, their mean or their maximum.
     """
 
     SIZES: ClassVar[dict[str, dict[str, int]]] = {
@@ -29,18 +40,6 @@ class Gpt2(Transformer):
         "xl": {"width": 1600, "layers": 48, "heads": 25},
     }
     weights_std: ClassVar[float | None] = 0.02
-    PUBLISHED: ClassVar[Names] = {
-        "embedding": "wte",
-        "positions": "wpe",
-        "blocks.N.attention_norm": "h.N.ln_1",
-        "blocks.N.attention.qkv_proj": "h.N.attn.c_attn",
-        "blocks.N.attention.out_proj": "h.N.attn.c_proj",
-        "blocks.N.feed_forward_norm": "h.N.ln_2",
-        "blocks.N.feed_forward.up_proj": "h.N.mlp.c_fc",
-        "blocks.N.feed_forward.down_proj": "h.N.mlp.c_proj",
-        "norm": "ln_f",
-        "head": "lm_head|score",
-    }
 
     def __init__(
         self,
@@ -61,7 +60,7 @@ class Gpt2(Transformer):
         num_classes: PositiveInt | None = None,
         pooling: Literal["last", "mean", "max"] = "last",
     ) -> None:
-        numbers = sized(self.SIZES[size], width=width, layers=layers, heads=heads)
+        size_settings = with_size_defaults(self.SIZES[size], width=width, layers=layers, heads=heads)
         super().__init__(
             vocab_size=vocab_size,
             context=context,
@@ -78,31 +77,6 @@ class Gpt2(Transformer):
             checkpointing=checkpointing,
             num_classes=num_classes,
             pooling=pooling,
-            **numbers,
+            **size_settings,
         )
-        self.sized = numbers
-
-    @staticmethod
-    def published_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of a published model, from its config.json. Raises UserError for what this one has not."""
-        for key, ours in {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}.items():
-            if config.get(key, ours) != ours:
-                raise UserError(f"{key} {config[key]} is not to be had here")
-        between = config.get("n_inner")
-        return {
-            "width": config["n_embd"],
-            "layers": config["n_layer"],
-            "heads": config["n_head"],
-            **({"feed_forward": between} if between else {}),
-            "vocab_size": config["vocab_size"],
-            "context": config["n_positions"],
-            "activation": activation_of(config.get("activation_function", "gelu_new")),
-            "norm_eps": config.get("layer_norm_epsilon", 1e-5),
-            "tied": config.get("tie_word_embeddings", True),
-        }
-
-    def published_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Published tensors by the names that they have here; those of linear layers are stored transposed."""
-        layers = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
-        turned = {name: tensor.T if name.endswith(layers) else tensor for name, tensor in tensors.items()}
-        return translated(turned, self.PUBLISHED, prefix="transformer.")
+        self.size_settings = size_settings

@@ -1,6 +1,6 @@
-"""A recurrent language model, or classifier of texts. Knows no text: tokens are numbers.
+"""An LSTM language model, or text classifier. Knows no text: its inputs are token ids.
 
-B batch, T time, V vocabulary, H hidden, L layers, C classes.
+B batch, T time, V vocabulary, H width of the LSTM's outputs, M masked positions.
 """
 
 from __future__ import annotations
@@ -22,19 +22,30 @@ TIED_RANGE = 0.1  # AWD-LSTM, section 5 (arXiv 1708.02182)
 
 
 class Lstm(LanguageModel):
-    """Embedding(V, 50) - LSTM(50, 128, 2 layers) - Linear(128, V) by default; with all that follows, an AWD-LSTM.
+    """Embedding(V, 50) - LSTM(50, 128, 2 layers) - Linear(128, V) by default; with its other settings an AWD-LSTM.
 
-    vocab_size: V. embedding: width of a token's vector, as that of word vectors to be loaded. hidden: H, width of
-    the LSTM. layers: L. projection: width that each layer's outputs are projected to (slower on a CPU, where oneDNN
-    has no such layer). tied: the head's matrix is the embedding's, which must be as wide as the outputs; a classifier
-    has a head of its own.
-    dropout: between layers, and before and after the LSTM. locked_dropout: it drops the same channels at all times.
-    weight_drop: of weights from hidden to hidden. word_dropout: of single tokens of the text. embedding_dropout: of
-    tokens of the vocabulary, wherever they stand in the batch.
-    num_classes: C, for a classifier of texts: its head is Linear(H, C) on the states of all tokens pooled by
-    `pooling` (see aibig.layers.pooling). bidirectional: it reads from both ends, as a classifier or to fill blanks.
+    AWD-LSTM is arXiv 1708.02182.
 
-    Raises UserError for widths that don't fit.
+    Args:
+        vocab_size: number of token ids.
+        embedding: width of the embedding, as that of word vectors to be loaded.
+        hidden: width of the hidden state.
+        layers: number of LSTM layers.
+        projection: width that each layer's outputs are projected to (slower on a CPU, where oneDNN has no such layer);
+            null: they are as wide as hidden.
+        tied: whether the head shares the embedding's matrix, which must be as wide as the LSTM's outputs; a
+            classifier's does not.
+        dropout: fraction dropped before, between and after the LSTM's layers.
+        locked_dropout: dropout drops the same channels at all times of a sequence (AWD-LSTM, section 4.2).
+        weight_drop: fraction of hidden-to-hidden weights dropped (AWD-LSTM, section 2).
+        word_dropout: fraction of single tokens of the text dropped.
+        embedding_dropout: fraction of the vocabulary dropped, wherever it stands in the batch (AWD-LSTM, section 4.3).
+        num_classes: classes of a text classifier, with a linear head on the pooled outputs; null: a language model.
+        pooling: what a classifier pools of the outputs of all tokens: the last one, their mean or their maximum.
+        bidirectional: whether the LSTM runs in both directions, for a classifier or for masked language modelling.
+
+    Raises:
+        UserError: the widths don't fit.
     """
 
     def __init__(
@@ -67,7 +78,7 @@ class Lstm(LanguageModel):
                 f"set embedding to {width}, or another hidden or projection"
             )
         self.vocab_size, self.num_classes, self.pooling = vocab_size, num_classes, pooling
-        self.looks_ahead = bidirectional
+        self.is_bidirectional = bidirectional
         self.embedding = nn.Embedding(vocab_size, embedding)
         self.lstm = LSTM(
             embedding,
@@ -93,46 +104,53 @@ class Lstm(LanguageModel):
         lengths: Tensor | None = None,
         state: LSTMState | None = None,
         targets: Tensor | None = None,
-        documents: Tensor | None = None,
-        places: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        masked_positions: Tensor | None = None,
     ) -> tuple[Tensor | TokenScores, LSTMState] | Tensor:
-        """tokens (B, T) -> logits (B, T, V), or with targets (B, T) TokenScores; and the memory, a new one.
+        """Logits (B, T, V), or with targets (B, T) TokenScores; and the state after these tokens, a new one.
 
-        A classifier: scores (B, C). See `LanguageModel.forward`. The states of TokenScores are the LSTM's outputs
-        without and with dropout, (B, T, H) each. targets (M,) and places (M,): TokenScores (M,) of the targets at
-        these places, b T + t, alone.
+        A classifier: scores (B, num_classes). See `LanguageModel.forward`. The states of TokenScores are the LSTM's
+        outputs without and with dropout, (B, T, H) each.
 
-        Raises UserError for documents, whose borders it can't see.
+        Args:
+            masked_positions: b T + t of each target, (M,): targets and TokenScores are then (M,).
+
+        Raises:
+            UserError: document_ids, whose boundaries an LSTM can't see.
         """
-        if documents is not None:
-            raise UserError("lstm reads a stream, in which documents have no borders; set data.documents: joined")
+        if document_ids is not None:
+            raise UserError("an lstm can't tell documents apart; set data.documents: concatenated")
         embedded = self.embedding_dropout(self.embedding(tokens), tokens, self.vocab_size)
         outputs, state = self.lstm(self.dropout(self.word_dropout(embedded)), state, lengths)
         if self.num_classes is not None:
-            pooled = self._pooled(outputs, lengths).unsqueeze(1)  # (B, 1, H)
+            pooled = self._pool(outputs, lengths).unsqueeze(1)  # (B, 1, H)
             return self.head(self.dropout(pooled).squeeze(1))
         dropped = self.dropout(outputs)
-        if places is not None:
-            outputs, dropped = (one.flatten(0, 1)[places] for one in (outputs, dropped))  # (M, H) each
+        if masked_positions is not None:
+            outputs, dropped = (states.flatten(0, 1)[masked_positions] for states in (outputs, dropped))  # (M, H) each
         if targets is None:
             return self.head(dropped), state
         scores = token_scores(dropped, self.head.weight, self.head.bias, targets)
         return scores._replace(states=(outputs, dropped)), state
 
-    def _pooled(self, outputs: Tensor, lengths: Tensor | None) -> Tensor:
-        """(B, T, H), both directions side by side -> (B, H)."""
-        if self.pooling == "last" and self.lstm.bidirectional:  # what reads backwards ends at the first token
-            ahead, back = outputs.chunk(2, 2)
-            return torch.cat([pool(ahead, lengths, "last"), back[:, 0]], 1)
+    def _pool(self, outputs: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T, H), both directions concatenated -> (B, H)."""
+        if self.pooling == "last" and self.lstm.bidirectional:  # the backward direction ends at the first token
+            forward, backward = outputs.chunk(2, 2)
+            return torch.cat([pool(forward, lengths, "last"), backward[:, 0]], 1)
         return pool(outputs, lengths, self.pooling)
 
     def init_state(self, batch_size: int = 1, max_tokens: int | None = None) -> LSTMState:
-        """Zeros. Raises UserError if it reads from both ends: then nothing can follow."""
-        if self.looks_ahead:
-            raise UserError("an lstm that is bidirectional can't read on; leave that out to generate")
+        """Hidden and cell states of zeros.
+
+        Raises:
+            UserError: the LSTM is bidirectional, so that it can't continue a text.
+        """
+        if self.is_bidirectional:
+            raise UserError("a bidirectional lstm can't generate; leave out bidirectional")
         return self.lstm.init_state(batch_size)
 
     def select_state(self, state: LSTMState, rows: Tensor) -> LSTMState:
         """The hidden and cell states of these rows alone."""
-        hidden, cell = (one.index_select(1, rows) for one in state)
-        return hidden, cell
+        hidden, cell = state
+        return hidden.index_select(1, rows), cell.index_select(1, rows)

@@ -1,4 +1,4 @@
-"""A plain feed-forward net. Knows no task: its outputs are scores, whatever they are used for."""
+"""A multilayer perceptron. Knows no task: its outputs are scores, whatever they are used for. B batch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from aibig.layers.feed_forward import hidden_layers, linear
 class Net(nn.Module):
     """Linear - ReLU - ... - Linear, by default exactly Linear(10, 5) - ReLU - Linear(5, 1).
 
-    in_features: width of the input; more dimensions than one are flattened. hidden: width of the hidden layer, or
-    a list with the width of each. out_features: classes, or targets. dropout: after each hidden layer.
-    members: nets of an ensemble, trained as one; each has weights and dropout of its own.
+    Args:
+        in_features: width of the input; more dimensions than one are flattened.
+        hidden: width of the hidden layer, or a list with the width of each.
+        out_features: number of classes, or of target values.
+        dropout: fraction dropped after each hidden layer.
+        members: nets of an ensemble, trained as one model; each has weights and dropout of its own.
     """
 
     def __init__(
@@ -31,5 +34,9 @@ class Net(nn.Module):
         self.head = linear(widths[-1], out_features, members)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(B, in_features) or (B, ...) -> (B, out_features), or (members, B, out_features) if there are several."""
+        """Scores (B, out_features), or (members, B, out_features) of several members.
+
+        Args:
+            inputs: (B, in_features), or (B, ...) with as many values.
+        """
         return self.head(self.hidden_layers(inputs.flatten(1)))

@@ -1,33 +1,39 @@
-"""A Q-network for observations that are pictures. Knows no environment.
+"""A Q-network for observations that are images. Knows no environment.
 
-B observations, S frames, C channels, A actions, N atoms or quantiles.
+B observations, S frames, C channels, H x W pixels, F features, A actions, N atoms or quantiles.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from aibig.config.settings import PositiveFloat, PositiveInt
+from aibig.config.settings import PositiveInt
 from aibig.errors import UserError
-from aibig.layers.q.image_conv import PictureConv2d
-from aibig.layers.q.value_head import ValueHead, asked, head_settings
+from aibig.layers.q.image_conv import ImageConv2d
+from aibig.models.q_network import QNetwork
 
-SIDES = {"nature": 36, "impala": 8}  # pixels that the convolutions take at least
+MIN_PIXELS = {"nature": 36, "impala": 8}  # a side, that the convolutions take at least
 
 
-class QCnn(nn.Module):
+class QCnn(QNetwork):
     """Convolutions, a hidden layer, and the value of each action.
 
-    trunk: "nature", 32 8x8/4, 64 4x4/2 and 64 3x3/1 with ReLU (Mnih et al. 2015, Methods), or "impala", three stages
-    of a 3x3, pooling and two residual blocks with 16, 32 and 32 channels (arXiv 1802.01561, figure 3, right). width:
-    channels are multiplied by it. shape: of an observation, (C, H, W), (H, W, 1 or 3) or a stack of
-    frames (S, H, W, C); of bytes, they are divided by 255. hidden: of the layer after the convolutions. The others are
-    those of `Dqn`.
+    Args:
+        shape: shape of an observation: (C, H, W), (H, W, 1 or 3), or a stack of frames (S, H, W, C). Bytes are divided
+            by 255.
+        actions: number of discrete actions, A.
+        trunk: the convolutions: "nature", 32 8x8/4, 64 4x4/2 and 64 3x3/1 with ReLU (Mnih et al. 2015, Methods), or
+            "impala", three stages of a 3x3, pooling and two residual blocks with 16, 32 and 32 channels
+            (arXiv 1802.01561, figure 3, right).
+        width: what the convolutions' channels are multiplied by.
+        hidden: width of the layer after the convolutions.
+        head: those of `QNetwork`.
 
-    Raises UserError for settings that don't go together, and for a picture that is too small.
+    Raises:
+        UserError: settings don't go together, or the images are too small.
     """
 
     def __init__(
@@ -38,87 +44,84 @@ class QCnn(nn.Module):
         trunk: Literal["nature", "impala"] = "nature",
         width: PositiveInt = 1,
         hidden: PositiveInt = 512,
-        layer_norm: bool = False,
-        dueling: bool = False,
-        noisy: bool = False,
-        noise_scale: PositiveFloat | None = None,
-        distribution: Literal["categorical", "quantiles", "implicit_quantiles"] | None = None,
-        value_min: float | None = None,
-        value_max: float | None = None,
-        atoms: PositiveInt | None = None,
-        quantiles: PositiveInt | None = None,
-        samples: PositiveInt | None = None,
-        target_samples: PositiveInt | None = None,
-        acting_samples: PositiveInt | None = None,
-        cosines: PositiveInt | None = None,
+        **head: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**head)
         if len(shape) not in (3, 4):
-            raise UserError(f"shape: observations {shape} are no pictures; take the model 'dqn', or stack frames")
+            raise UserError(f"shape: observations {shape} are no images; take the model 'dqn', or stack frames")
         self.channels_last = len(shape) == 4 or shape[2] in (1, 3)
-        height, across = shape[-3:-1] if self.channels_last else shape[1:]
+        rows, columns = shape[-3:-1] if self.channels_last else shape[1:]
         channels = shape[0] * shape[3] if len(shape) == 4 else shape[2] if self.channels_last else shape[0]
-        if min(height, across) < SIDES[trunk]:
-            raise UserError(f"shape: pictures of {height} x {across}; {trunk!r} takes {SIDES[trunk]} pixels a side")
+        if min(rows, columns) < MIN_PIXELS[trunk]:
+            raise UserError(f"shape: images of {rows} x {columns}; {trunk!r} takes {MIN_PIXELS[trunk]} pixels a side")
         self.trunk = (nature if trunk == "nature" else impala)(channels, width).to(memory_format=torch.channels_last)
         with torch.no_grad():
-            places = self.trunk(torch.zeros(1, channels, height, across)).numel()
-        settings, described = head_settings(
-            dueling=dueling,
-            noisy=noisy,
-            noise_scale=noise_scale,
-            layer_norm=layer_norm,
-            distribution=distribution,
-            value_min=value_min,
-            value_max=value_max,
-            atoms=atoms,
-            quantiles=quantiles,
-            samples=samples,
-            target_samples=target_samples,
-            acting_samples=acting_samples,
-            cosines=cosines,
-        )
+            features = self.trunk(torch.zeros(1, channels, rows, columns)).numel()
         # Under autocast as the rest: with outputs in full precision a run of Pong learned slower than two without.
-        self.head = ValueHead(places, hidden, actions, **settings)
-        self.distribution = described
+        self.head = self.value_head(features, hidden, actions, full_precision=False)
 
-    def forward(self, observations: Tensor, fractions: Tensor | None = None) -> Tensor:
-        """(B, *shape) -> (B, actions), or what `distribution` reads, (B, actions, N). fractions: (B, N)."""
-        pictures = observations
+    def extract_features(self, observations: Tensor) -> Tensor:
+        """The convolutions: (B, *shape) -> (B, F)."""
+        images = observations
         if observations.ndim == 5:  # (B, S, H, W, C)
-            pictures = observations.permute(0, 1, 4, 2, 3).flatten(1, 2)
+            images = observations.permute(0, 1, 4, 2, 3).flatten(1, 2)
         elif self.channels_last:
-            pictures = observations.permute(0, 3, 1, 2)
-        features = self.trunk(pictures).flatten(1)
-        return self.head(features, asked(self.distribution, len(pictures), fractions))
+            images = observations.permute(0, 3, 1, 2)
+        features: Tensor = self.trunk(images).flatten(1)
+        return features
 
 
 def nature(channels: int, width: int) -> nn.Sequential:
-    """(B, C, 84, 84) -> (B, 64, 7, 7)."""
-    parts: list[nn.Module] = []
-    for out, kernel, stride in ((32 * width, 8, 4), (64 * width, 4, 2), (64 * width, 3, 1)):
-        parts += [(nn.Conv2d if parts else PictureConv2d)(channels, out, kernel, stride), nn.ReLU()]
-        channels = out
-    return nn.Sequential(*parts)
+    """The convolutions of DQN for Atari: (B, C, 84, 84) -> (B, 64, 7, 7).
+
+    Args:
+        channels: of an image, C.
+        width: what the numbers of channels are multiplied by.
+    """
+    layers: list[nn.Module] = []
+    for out_channels, kernel, stride in ((32 * width, 8, 4), (64 * width, 4, 2), (64 * width, 3, 1)):
+        layers += [(nn.Conv2d if layers else ImageConv2d)(channels, out_channels, kernel, stride), nn.ReLU()]
+        channels = out_channels
+    return nn.Sequential(*layers)
 
 
 def impala(channels: int, width: int) -> nn.Sequential:
-    """(B, C, 84, 84) -> (B, 32, 11, 11)."""
-    parts: list[nn.Module] = []
-    for out in (16 * width, 32 * width, 32 * width):
-        first = (nn.Conv2d if parts else PictureConv2d)(channels, out, 3, padding=1)
-        parts += [first, nn.MaxPool2d(3, 2, padding=1), Residual(out), Residual(out)]
-        channels = out
-    return nn.Sequential(*parts, nn.ReLU())
+    """The convolutions of IMPALA: (B, C, 84, 84) -> (B, 32, 11, 11).
+
+    Args:
+        channels: of an image, C.
+        width: what the numbers of channels are multiplied by.
+    """
+    layers: list[nn.Module] = []
+    for out_channels in (16 * width, 32 * width, 32 * width):
+        layers += [
+            (nn.Conv2d if layers else ImageConv2d)(channels, out_channels, 3, padding=1),
+            nn.MaxPool2d(3, 2, padding=1),
+            ResidualBlock(out_channels),
+            ResidualBlock(out_channels),
+        ]
+        channels = out_channels
+    return nn.Sequential(*layers, nn.ReLU())
 
 
-class Residual(nn.Module):
-    """x + conv(relu(conv(relu(x)))): (B, C, H, W) -> alike."""
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(relu(x)))).
+
+    Args:
+        channels: of inputs and outputs, C.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(B, C, H, W) -> alike."""
+        """Apply the block.
+
+        Args:
+            inputs: (B, C, H, W).
+
+        Returns:
+            (B, C, H, W).
+        """
         return inputs + self.second(self.first(inputs.relu()).relu())

@@ -1,11 +1,12 @@
-"""A Transformer language model, or classifier of texts, whose parts are settings. Knows no text: tokens are numbers.
+"""A Transformer language model, or text classifier, whose parts are settings. Knows no text: its inputs are token ids.
 
-B batch, T time, V vocabulary, C channels.
+B batch, T time, S keys (T, and what the cache holds), V vocabulary, C channels, D channels of a head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,36 +18,59 @@ from aibig.errors import UserError
 from aibig.generation.language_model import LanguageModel
 from aibig.layers.attention.kv_cache import KVCache
 from aibig.layers.attention.rotary import rotary_angles
-from aibig.layers.attention.self_attention import SelfAttention, up_to
+from aibig.layers.attention.self_attention import SelfAttention, causal_mask
 from aibig.layers.causal_conv import CausalConv
 from aibig.layers.feed_forward import FeedForward
 from aibig.layers.norm import make_norm
-from aibig.layers.pooling import is_real, pool
-from aibig.layers.token_losses import TokenScores, capped, token_scores
+from aibig.layers.pooling import pool, sequence_mask
+from aibig.layers.token_losses import TokenScores, softcap, token_scores
 
 
 class Transformer(LanguageModel):
     """Embedding - pre-norm blocks - norm - Linear; causal, with rotary positions and no biases by default.
 
-    vocab_size: V. context: tokens that it is trained on at once; generation keeps to it. width: C. layers: blocks.
-    heads, kv_heads, head_width, query_key_norm: see `SelfAttention`; None is as many as heads, and width / heads.
-    window: tokens that each may look back on, itself among them. feed_forward: width of the layer between, by
-    default 4 C, with SwiGLU 8/3 C. activation: see `FeedForward`. conv: tokens in sight of the convolutions before
-    attention and feed-forward, see `CausalConv`; None: there are none. norm, norm_eps, norm_gain: see `make_norm`;
-    embedding_norm: one also on the embedding. positions: rotary (rotary_base, rotary_scaling: see `rotary_angles`),
-    learned (as many as `context`) or none. bias: of linear layers and layer norms.
-    tied: the head is the embedding's matrix. head_std: of the head's first weights; 0 begins with all tokens
-    equally likely. logit_cap: see `capped`.
-    dropout: on the embedding and on what each block adds. word_dropout: of whole tokens. checkpointing: blocks are
-    computed again in the backward pass, so that what they compute need not be kept (arXiv 1604.06174).
-    num_classes: for a classifier of texts: its head is Linear(C, num_classes) on the states of all tokens pooled by
-    `pooling` (see aibig.layers.pooling), with dropout before it, and need not be `causal`.
+    Args:
+        vocab_size: number of token ids.
+        context: tokens of a training sequence; generation keeps to it.
+        width: width of the residual stream.
+        layers: number of blocks.
+        heads: attention heads of a block (arXiv 1706.03762, section 3.2).
+        kv_heads: heads of keys and values, each shared by heads / kv_heads of the queries' (grouped-query attention,
+            arXiv 2305.13245, section 2.2); null: as many as heads.
+        head_width: width of an attention head; null: width / heads.
+        query_key_norm: normalise queries and keys before the rotary positions, so that the attention's logits don't
+            grow with the weights (arXiv 2010.04245).
+        window: tokens that each token attends to, itself among them (arXiv 2004.05150, section 3.1); null: all before.
+        feed_forward: hidden width of the feed-forward layers; null: 4 times width, or 8/3 of it with swiglu.
+        activation: of the feed-forward layers; swiglu has a third matrix (arXiv 2002.05202, eq. 6), relu_squared is as
+            good and cheaper (Primer, arXiv 2109.08668, section 4).
+        norm: RMSNorm (arXiv 1910.07467) or LayerNorm (arXiv 1607.06450), the faster one on a CPU.
+        norm_eps: added to the variance; null: the smallest step of the type for rms, 1e-5 for layer.
+        norm_gain: whether norms have a learned gain.
+        embedding_norm: whether the embedding is normalised too.
+        conv: tokens that the convolutions before attention and feed-forward mix, the token itself among them (Canon
+            layers, Allen-Zhu 2025, Physics of Language Models 4.1); null: no convolutions.
+        positions: rotary (arXiv 2104.09864), learned (as many as context) or none.
+        rotary_base: base of the rotary frequencies (arXiv 2104.09864, section 3.2.2).
+        rotary_scaling: rope_type "linear" or "llama3" with its numbers, as in config.json of published Llama models;
+            null: none.
+        bias: whether linear layers and layer norms have one.
+        tied: whether the head shares the embedding's matrix; a classifier's does not.
+        head_std: standard deviation of the head's first weights; 0 begins with all tokens equally likely.
+        logit_cap: logits are cap * tanh(logits / cap) (Gemma 2, arXiv 2408.00118, section 2); null: as they are.
+        dropout: fraction dropped of the embedding, of what each block adds, and before a classifier's head.
+        word_dropout: fraction of whole tokens dropped.
+        checkpointing: compute blocks again in the backward pass instead of keeping activations (arXiv 1604.06174).
+        num_classes: classes of a text classifier, with a linear head on the pooled states; null: a language model.
+        pooling: what a classifier pools of the states of all tokens: the last one, their mean or their maximum.
+        causal: each token attends to those up to itself; only a classifier may do without.
 
-    Raises UserError for widths that don't fit, and for a language model that is not causal.
+    Raises:
+        UserError: the widths don't fit, or a language model is not causal.
     """
 
     can_truncate: ClassVar[bool] = True
-    weights_std: ClassVar[float | None] = None  # of all first weights but what is added to the stream; None: by layer
+    weights_std: ClassVar[float | None] = None  # of first weights but of what adds to the stream; None: by width
     context: int
     rotation: Tensor | None
 
@@ -85,46 +109,48 @@ class Transformer(LanguageModel):
     ) -> None:
         super().__init__()
         if not causal and num_classes is None:
-            raise UserError("causal: a language model may not look ahead; leave it out, or set num_classes")
+            raise UserError("causal: a language model must be; leave it out, or set num_classes")
         if head_width is None and width % (2 * heads):
             raise UserError(f"width {width} must be a multiple of twice the heads ({2 * heads}); or set head_width")
         if heads % (kv_heads or heads):
             raise UserError(f"heads {heads} must be a multiple of kv_heads ({kv_heads})")
-        each = head_width or width // heads
-        if positions == "rotary" and each % 2:
-            raise UserError(f"head_width {each} must be even, since rotary positions turn channels two by two")
+        head_width = head_width or width // heads
+        if positions == "rotary" and head_width % 2:
+            raise UserError(
+                f"head_width {head_width} must be even for rotary positions, which rotate pairs of channels"
+            )
         self.vocab_size, self.context, self.window = vocab_size, context, window
         self.num_classes, self.pooling, self.causal = num_classes, pooling, causal
         self.logit_cap, self.checkpointing = logit_cap, checkpointing
         self.embedding = nn.Embedding(vocab_size, width)
-        self.positions = nn.Embedding(context, width) if positions == "learned" else None
+        self.position_embedding = nn.Embedding(context, width) if positions == "learned" else None
         rotation = None
         if positions == "rotary":
-            rotation = rotary_angles(torch.arange(context), each, rotary_base, rotary_scaling)
+            rotation = rotary_angles(torch.arange(context), head_width, rotary_base, rotary_scaling)
         self.register_buffer("rotation", rotation, persistent=False)  # (context, D / 2, 2)
-        learned = {"gain": norm_gain, "bias": bias}
-        self.embedding_norm = make_norm(norm, width, norm_eps, **learned) if embedding_norm else nn.Identity()
+        new_norm = partial(make_norm, norm, eps=norm_eps, gain=norm_gain, bias=bias)
+        self.embedding_norm = new_norm(width) if embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.word_dropout = nn.Dropout1d(word_dropout)
-        between = feed_forward or (8 * width // 3 if activation == "swiglu" else 4 * width)
+        hidden_width = feed_forward or (8 * width // 3 if activation == "swiglu" else 4 * width)
         self.blocks = nn.ModuleList(
             Block(
                 SelfAttention(
                     *(width, heads),
                     kv_heads=kv_heads,
-                    head_width=each,
+                    head_width=head_width,
                     bias=bias,
-                    query_key_norm=make_norm(norm, each, norm_eps, **learned) if query_key_norm else None,
+                    query_key_norm=new_norm(head_width) if query_key_norm else None,
                     dropout=dropout,
                 ),
-                FeedForward(width, between, activation, bias),
-                [make_norm(norm, width, norm_eps, **learned) for _ in range(2)],
-                [CausalConv(width, conv) for _ in range(2)] if conv else [None, None],
-                dropout,
+                FeedForward(width, hidden_width, activation, bias),
+                norms=[new_norm(width) for _ in range(2)],
+                convs=[CausalConv(width, conv) for _ in range(2)] if conv else [None, None],
+                dropout=dropout,
             )
             for _ in range(layers)
         )
-        self.norm = make_norm(norm, width, norm_eps, **learned)
+        self.norm = new_norm(width)
         self.head = nn.Linear(width, num_classes or vocab_size, bias=False)
         self._initialise(tied and num_classes is None, head_std)
 
@@ -134,37 +160,38 @@ class Transformer(LanguageModel):
         lengths: Tensor | None = None,
         state: KVCache | None = None,
         targets: Tensor | None = None,
-        documents: Tensor | None = None,
+        document_ids: Tensor | None = None,
     ) -> tuple[Tensor | TokenScores, KVCache | None] | Tensor:
-        """tokens (B, T) -> logits (B, T, V), or with targets (B, T) TokenScores; and the memory, which is changed.
+        """Logits (B, T, V), or with targets (B, T) TokenScores; and the KV cache, changed in place.
 
         A classifier: scores (B, num_classes). See `LanguageModel.forward`.
         """
-        time, past = tokens.shape[1], 0 if state is None else state.longest
-        places = torch.arange(time, device=tokens.device).unsqueeze(0) if state is None else state.positions(time)
-        attn_mask, causal = self._visible(places, past + time, lengths, state, documents)
-        rotation = None if self.rotation is None else self.rotation[places]  # (1 or B, T, D / 2, 2)
+        steps = torch.arange(tokens.shape[1], device=tokens.device)
+        position_ids = steps[None] if state is None else state.positions(len(steps))  # (1 or B, T)
+        attn_mask, is_causal = self._attention_mask(position_ids, lengths, state, document_ids)
+        rotation = None if self.rotation is None else self.rotation[position_ids]  # (1 or B, T, D / 2, 2)
         hidden = self.embedding(tokens)  # (B, T, C)
-        if self.positions is not None:
-            hidden = hidden + self.positions(places)
+        if self.position_embedding is not None:
+            hidden = hidden + self.position_embedding(position_ids)
         hidden = self.dropout(self.word_dropout(self.embedding_norm(hidden)))
-        for number, block in enumerate(self.blocks):
+        for index, block in enumerate(self.blocks):
             if self.checkpointing and self.training:
-                hidden = checkpoint(block, hidden, rotation, attn_mask, causal, None, 0, documents, use_reentrant=False)
+                arguments = (rotation, attn_mask, is_causal, None, 0, document_ids)
+                hidden = checkpoint(block, hidden, *arguments, use_reentrant=False)
             else:
-                hidden = block(hidden, rotation, attn_mask, causal, state, number, documents)
+                hidden = block(hidden, rotation, attn_mask, is_causal, state, index, document_ids)
         if state is not None:
-            state.advance(time, lengths)
+            state.advance(len(steps), lengths)
         if self.num_classes is not None:
             pooled = pool(hidden, lengths, self.pooling)  # before the norm: a token counts by the size of its state
             return self.head(self.dropout(self.norm(pooled)))
         hidden = self.norm(hidden)
         if targets is not None:
             return token_scores(hidden, self.head.weight, None, targets, cap=self.logit_cap), state
-        return capped(self.head(hidden), self.logit_cap), state
+        return softcap(self.head(hidden), self.logit_cap), state
 
     def init_state(self, batch_size: int = 1, max_tokens: int | None = None) -> KVCache:
-        """No keys and values yet, and room for those of `max_tokens` tokens, by default `context`."""
+        """An empty KV cache with room for `max_tokens` tokens, by default `context`."""
         return KVCache(batch_size, max_tokens or self.context, self.embedding.weight.device)
 
     def select_state(self, state: KVCache, rows: Tensor) -> KVCache:
@@ -172,29 +199,32 @@ class Transformer(LanguageModel):
         return state.select(rows)
 
     def truncate_state(self, state: KVCache, lengths: Tensor) -> KVCache:
-        """Forgets, in place, what each row read beyond its first `lengths` (B,) tokens."""
-        state.rewind(lengths)
+        """Drop, in place, each row's keys and values beyond its first `lengths` (B,) tokens."""
+        state.truncate(lengths)
         return state
 
-    def _visible(
-        self, places: Tensor, total: int, lengths: Tensor | None, state: KVCache | None, documents: Tensor | None
+    def _attention_mask(
+        self, position_ids: Tensor, lengths: Tensor | None, state: KVCache | None, document_ids: Tensor | None
     ) -> tuple[Tensor | None, bool]:
-        """Which of `total` tokens those at `places` (1 or B, T) may look at; and whether causality alone decides it."""
-        time = places.shape[1]
+        """attn_mask (1 or B, 1, 1 or T, S), None where none is needed; and is_causal, whether causality alone is it."""
+        time = position_ids.shape[1]
         if not self.causal:
-            return None if lengths is None else is_real(lengths.to(places.device), time)[:, None, None], False
-        if documents is None and (self.window is None or total <= self.window):
-            if total == time:
+            return None if lengths is None else sequence_mask(lengths.to(position_ids.device), time)[
+                :, None, None
+            ], False
+        keys = time if state is None else state.longest + time
+        if document_ids is None and (self.window is None or keys <= self.window):
+            if keys == time:
                 return None, True
-            if time == 1 and state is not None and state.even:
+            if time == 1 and state is not None and state.equal_lengths:
                 return None, False
-        attn_mask = up_to(places, total, self.window)
-        if documents is not None:
-            attn_mask = attn_mask & (documents.unsqueeze(2) == documents.unsqueeze(1)).unsqueeze(1)
+        attn_mask = causal_mask(position_ids, keys, self.window)
+        if document_ids is not None:
+            attn_mask = attn_mask & (document_ids.unsqueeze(2) == document_ids.unsqueeze(1)).unsqueeze(1)
         return attn_mask, False
 
     def _initialise(self, tied: bool, head_std: float) -> None:
-        """Normal weights of 1/sqrt(inputs), so that scales stay; small ones where the stream is added to.
+        """Normal weights of 1/sqrt(inputs), so that scales stay; small ones where the residual stream is added to.
 
         What is added falls with depth (GPT-2, section 2.3), so that the stream begins as the embedding, of
         scale 1; the head begins close to zero, so that all tokens begin about as likely. Where it is tied to the
@@ -203,14 +233,14 @@ class Transformer(LanguageModel):
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-            if parameter.ndim < 2 or "conv" in name:  # which begins as the identity
+            if parameter.ndim < 2 or "conv" in name:  # a convolution begins as the identity
                 continue
             std = self.weights_std or parameter.shape[1] ** -0.5
             if name.endswith(("attention.out_proj.weight", "feed_forward.down_proj.weight")):
                 std = 0.02 / (2 * len(self.blocks)) ** 0.5
             elif name == "head.weight":
                 std = head_std
-            elif name in ("embedding.weight", "positions.weight") and self.weights_std is None:
+            elif name in ("embedding.weight", "position_embedding.weight") and self.weights_std is None:
                 std = 0.02 if tied else 1.0
             nn.init.normal_(parameter, std=std)
         if tied:
@@ -218,14 +248,23 @@ class Transformer(LanguageModel):
 
 
 class Block(nn.Module):
-    """Attention, then a feed-forward layer, each on the normalised stream and added to it."""
+    """Attention, then a feed-forward layer, each on the normalised residual stream and added to it.
+
+    Args:
+        attention: (B, T, C) -> (B, T, C).
+        feed_forward: (B, T, C) -> (B, T, C).
+        norms: before attention and before feed-forward.
+        convs: between norm and attention, and between norm and feed-forward; None for none.
+        dropout: fraction dropped of what the feed-forward layer adds.
+    """
 
     def __init__(
         self,
         attention: SelfAttention,
         feed_forward: FeedForward,
+        *,
         norms: Sequence[nn.Module],
-        convs: Sequence[CausalConv | None],
+        convs: Sequence[CausalConv | None] = (None, None),
         dropout: float,
     ) -> None:
         super().__init__()
@@ -239,17 +278,27 @@ class Block(nn.Module):
         hidden: Tensor,
         rotation: Tensor | None = None,
         attn_mask: Tensor | None = None,
-        causal: bool = False,
-        state: KVCache | None = None,
-        number: int = 0,
-        documents: Tensor | None = None,
+        is_causal: bool = False,
+        kv_cache: KVCache | None = None,
+        index: int = 0,
+        document_ids: Tensor | None = None,
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C); the other arguments are those of `SelfAttention.forward` and `CausalConv.forward`."""
-        read = self.attention_norm(hidden)
+        """(B, T, C) -> (B, T, C).
+
+        Args:
+            hidden: the residual stream, (B, T, C).
+            rotation: cosine and sine of the rotary positions, (1 or B, T, D / 2, 2).
+            attn_mask: which keys each token attends to, (1 or B, 1, 1 or T, S); None for all.
+            is_causal: without attn_mask, each token attends to those up to itself.
+            kv_cache: keeps keys, values and the convolutions' inputs, changed in place.
+            index: the block's number, by which the cache tells blocks apart.
+            document_ids: the document of each token, (B, T), past whose start the convolutions don't reach.
+        """
+        normed = self.attention_norm(hidden)
         if self.attention_conv is not None:
-            read = self.attention_conv(read, state, f"attention {number}", documents)
-        hidden = hidden + self.attention(read, rotation, attn_mask, causal, state, number)
-        read = self.feed_forward_norm(hidden)
+            normed = self.attention_conv(normed, kv_cache, f"attention {index}", document_ids)
+        hidden = hidden + self.attention(normed, rotation, attn_mask, is_causal, kv_cache, index)
+        normed = self.feed_forward_norm(hidden)
         if self.feed_forward_conv is not None:
-            read = self.feed_forward_conv(read, state, f"feed_forward {number}", documents)
-        return hidden + self.dropout(self.feed_forward(read))
+            normed = self.feed_forward_conv(normed, kv_cache, f"feed_forward {index}", document_ids)
+        return hidden + self.dropout(self.feed_forward(normed))

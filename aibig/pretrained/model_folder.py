@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from aibig.config import registry
 from aibig.errors import UserError
+from aibig.files import read_json, replace_folder, write_text
 from aibig.pretrained.published import load_published, published_folder
 
 FORMAT = 1
@@ -26,12 +27,20 @@ def save_model(
     facts: dict[str, Any] | None = None,
     weights: dict[str, Tensor] | None = None,
 ) -> Path:
-    """Write `model`, made by `create_model`, with `facts` that prediction needs; replaces what `folder` held.
+    """Write a model as a folder, which is complete before it takes an old one's place.
 
-    weights: the model's state, where its own is not whole, being sharded over ranks.
+    Args:
+        model: made by `create_model`.
+        folder: to be written; what it held is replaced.
+        facts: what prediction needs beside the weights, written to model.json.
+        weights: the model's state_dict, where its own is incomplete because it is sharded over ranks.
 
-    The new folder is complete before it takes the old one's place. Raises UserError if the model's class is not
-    registered, OSError if the disk is full.
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: the model's class is not registered.
+        OSError: the disk is full.
     """
     folder = Path(folder)
     registered = getattr(model, "registered", None)
@@ -40,29 +49,28 @@ def save_model(
             f"a {type(model).__name__} that create_model did not make can't be saved by name; "
             "register its class with aibig.register_model and make it with aibig.create_model"
         )
-    temporary, replaced = (folder.with_name(f".{folder.name}.{one}") for one in ("tmp", "old"))
-    for leftover in (temporary, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     state = model.state_dict() if weights is None else weights
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     save_file(plain, temporary / WEIGHTS, metadata={"format": "pt"})
     described: dict[str, Any] = {"format": FORMAT, **registered, **(facts or {})}
-    (temporary / FACTS).write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_text(temporary / FACTS, json.dumps(described, indent=1, ensure_ascii=False))
     (temporary / WEIGHTS).chmod((temporary / FACTS).stat().st_mode)  # safetensors lets nobody else read it
-    if folder.exists():
-        folder.rename(replaced)
-    temporary.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
+    replace_folder(folder, temporary)
     return folder
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """The model of a run's folder or of its `model` folder, in evaluation mode, on the CPU. Runs no stored code.
+    """A saved or published model, in evaluation mode, on the CPU. Runs no stored code.
 
-    Or one published in transformers' format, a folder with config.json and weights, in fp32.
+    Args:
+        path: a run's folder, its `model` folder, or the folder of a model published in transformers' format
+            (config.json and weights), which is loaded in fp32.
 
-    Raises UserError if the folder holds no model that this version can read.
+    Raises:
+        UserError: the folder holds no model that this version can read.
     """
     published = published_folder(path)
     if published is not None:
@@ -85,22 +93,36 @@ def load_model(path: str | Path) -> nn.Module:
 
 
 def model_folder(path: str | Path) -> Path:
-    """The folder with the model: `path` itself, or the `model` folder of the run at `path`."""
+    """The folder with model.json and weights.
+
+    Args:
+        path: that folder, or a run's folder.
+
+    Raises:
+        UserError: there is no model.
+    """
     for folder in (Path(path), Path(path) / "model"):
         if (folder / FACTS).is_file():
             return folder
     if (Path(path) / "checkpoints").is_dir():
         raise UserError(
             f"{path}: the run has not ended, so it has no model yet; go on with --resume --out {path} "
-            "(with a lower limit, trainer.max_steps=1 say, that ends it with the best model so far)"
+            "(a lower limit, such as trainer.max_steps=1, ends it with the best model so far)"
         )
     raise UserError(f"{path}: holds no model; give a run's folder, such as runs/digits-0001")
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """The contents of model.json: format, name and settings of the model, and what prediction needs."""
+    """The contents of model.json: format, name and settings of the model, and what prediction needs.
+
+    Args:
+        folder: with model.json.
+
+    Raises:
+        UserError: the file is damaged, or of another version's format.
+    """
     try:
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        facts: dict[str, Any] = read_json(folder / FACTS)
         if facts["format"] != FORMAT:
             raise UserError(
                 f"{folder / FACTS}: has format {facts['format']}, but this version of aibig reads {FORMAT}; "
@@ -108,9 +130,9 @@ def read_facts(folder: Path) -> dict[str, Any]:
             )
         return facts
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / FACTS}: is damaged ({error}); make the model again, or copy it again") from None
+        raise UserError(f"{folder / FACTS}: is damaged ({error}); save or copy the model again") from None
 
 
 def inference_device() -> torch.device:
-    """Where predictions are made: CUDA if there is one, else the CPU."""
+    """The device of predictions: CUDA if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

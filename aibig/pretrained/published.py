@@ -1,134 +1,198 @@
 """Models published in transformers' format: a folder with config.json and weights. Knows no architecture.
 
-The class of each says what published settings and names mean: `published_settings`, `published_weights`.
+Rows of the models table name the format of each model type (`model_type`, `published`), see aibig.pretrained.formats.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aibig.config.registry import models
-from aibig.config.settings import load
+from aibig.config.registry import Entry, models
+from aibig.config.settings import import_object
 from aibig.data.text.tokenizer import load_tokenizer
 from aibig.errors import UserError, nearest
+from aibig.files import read_json
 from aibig.generation.language_model import LanguageModel
 from aibig.layers.meta import ParametersOnMeta
-from aibig.layers.weight_files import PUBLISHED, read_published
+from aibig.layers.weight_files import PUBLISHED_FILES, read_published_weights
+from aibig.pretrained.formats.base import PublishedFormat
 
-CONFIG, OWN = "config.json", "model.json"
-READ_AT_ONCE = 1024  # tokens of a window, when a text is measured: GPT-2's context
-FREE = ("context", "num_classes")  # what a model may have otherwise than the published one
+CONFIG, MODEL_JSON = "config.json", "model.json"
+MAX_EVALUATION_CONTEXT = 1024  # tokens of a window in which a text is evaluated: GPT-2's context
+MAY_DIFFER = ("context", "num_classes")  # settings that a model may have otherwise than the published one
 
 
 def load_published(folder: Path) -> nn.Module:
-    """The published model in `folder`, in evaluation mode, on the CPU, in fp32. Runs no stored code.
+    """A published model, in evaluation mode, on the CPU, in fp32. Runs no stored code.
 
-    Raises UserError naming the file if something is missing or damaged, or of a kind that aibig has not.
+    Args:
+        folder: with config.json and weights.
+
+    Raises:
+        UserError: a file, which is named, is missing, damaged, or of a model type that is not supported.
     """
-    name, settings = described(folder)
+    entry, settings = read_config(folder)
     try:
         with ParametersOnMeta():
-            model: nn.Module = models.create(name, **settings)
+            model: nn.Module = models.create(entry.name, **settings)
     except UserError as error:
         raise UserError(f"{folder / CONFIG}: {error}") from None
-    given = published_tensors(model, folder)
-    for key, parameter in list(model.named_parameters()):
-        refuse_misfit(folder, key, given.get(key), parameter)
-        torch.utils.swap_tensors(parameter, nn.Parameter(given[key].float().contiguous()))  # also where it is shared
+    state_dict = translate(model, read_published_weights(folder), folder)
+    for name, parameter in list(model.named_parameters()):
+        check_tensor(folder, name, state_dict.get(name), parameter)
+        torch.utils.swap_tensors(parameter, nn.Parameter(state_dict[name].float().contiguous()))  # also where shared
     return model.eval()
 
 
 def published_folder(source: str | Path) -> Path | None:
-    """The folder of a published model, if `source` is one or its file of weights."""
+    """The folder of a published model; None for what is none.
+
+    Args:
+        source: that folder, or its file of weights.
+    """
     path = Path(source)
-    folder = path.parent if path.name in PUBLISHED else path
-    return folder if (folder / CONFIG).is_file() and not (folder / OWN).is_file() else None
+    folder = path.parent if path.name in PUBLISHED_FILES else path
+    return folder if (folder / CONFIG).is_file() and not (folder / MODEL_JSON).is_file() else None
 
 
-def described(folder: Path) -> tuple[str, dict[str, Any]]:
-    """What a published model is called here, and its settings, as its config.json says. Raises UserError."""
+def read_config(folder: Path) -> tuple[Entry, dict[str, Any]]:
+    """The row of a published model in the models table, and its settings.
+
+    Args:
+        folder: with config.json.
+
+    Raises:
+        UserError: config.json is damaged, or asks for what is not supported.
+    """
     file = folder / CONFIG
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        kind = config["model_type"]
+        config = read_json(file)
+        model_type = config["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: is no description of a published model ({error!r})") from None
-    known = {one.model_type: one for one in models.entries().values() if one.model_type}
-    if kind not in known:
-        there_are = nearest(str(kind), known) or f"; there are: {', '.join(known)}"
-        raise UserError(f"{file}: its model_type {kind!r} is none that aibig has{there_are}")
-    entry = known[kind]
-    made: Any = load(entry.target)
+        raise UserError(f"{file}: does not describe a published model ({error!r})") from None
+    supported = {entry.model_type: entry for entry in models.entries().values() if entry.published}
+    if model_type not in supported:
+        hint = nearest(str(model_type), supported) or f"; there are: {', '.join(supported)}"
+        raise UserError(f"{file}: model_type {model_type!r} is not supported{hint}")
+    entry = supported[model_type]
     try:
-        settings = made.published_settings(config)
-        if any(str(one).endswith("ForSequenceClassification") for one in config.get("architectures") or ()):
+        settings = format_of(entry).read_settings(config)
+        if any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
             settings["num_classes"] = len(config.get("id2label") or "01")  # two are not written down
-        return entry.name, models.check(entry.name, settings)
+        return entry, models.check(entry.name, settings)
     except (KeyError, TypeError, ZeroDivisionError) as error:
-        raise UserError(f"{file}: is damaged, or not of a {kind} ({error!r})") from None
+        raise UserError(f"{file}: is damaged, or not of model_type {model_type!r} ({error!r})") from None
     except UserError as error:
         raise UserError(f"{file}: {str(error).splitlines()[0]}") from None
 
 
-def published_facts(folder: Path) -> dict[str, Any]:
-    """What writing needs beside the weights: the tokenizer, and how much text is read at once to measure it.
+def format_of(entry: Entry) -> PublishedFormat:
+    """The published format of a row.
 
-    Nothing for a model that does not write. Raises UserError if it has no tokenizer.json.
+    Args:
+        entry: a row of the models table with `published`.
     """
-    name, settings = described(folder)
-    writes: Any = issubclass(load(models.entry(name).target), LanguageModel)  # type: ignore[arg-type]
-    if not writes or "num_classes" in settings:
+    published: Any = import_object(entry.published)
+    assert isinstance(published, PublishedFormat)
+    return published
+
+
+def published_facts(folder: Path) -> dict[str, Any]:
+    """What generating text needs beside the model: the tokenizer, and the context in which a text is evaluated.
+
+    Nothing for a model that does not generate.
+
+    Args:
+        folder: of a published model.
+
+    Raises:
+        UserError: there is no tokenizer.json.
+    """
+    entry, settings = read_config(folder)
+    generates: Any = issubclass(import_object(entry.target), LanguageModel)  # type: ignore[arg-type]
+    if not generates or "num_classes" in settings:
         return {}
     tokenizer = load_tokenizer(folder / "tokenizer.json")
-    context = min(settings["context"], READ_AT_ONCE)
-    return {"predictor": "text", "tokenizer": tokenizer.to_dict(), "context": context}
+    context = min(settings["context"], MAX_EVALUATION_CONTEXT)
+    return {"predictor": "text_generator", "tokenizer": tokenizer.to_dict(), "context": context}
 
 
-def settings_for(name: Any, folder: Path) -> dict[str, Any]:
-    """The settings of the model `name` that the published one in `folder` decides. Raises UserError for another."""
-    found, settings = described(folder)
-    if found != name:
-        raise UserError(f"{folder}: is a {found}, not a {name}; set model.name={found}")
-    return {key: value for key, value in settings.items() if key not in FREE}
+def required_settings(name: Any, folder: Path) -> dict[str, Any]:
+    """The settings that a model must have to start from a published one.
+
+    Args:
+        name: of the model, in the models table.
+        folder: of the published model.
+
+    Raises:
+        UserError: the published model is another.
+    """
+    entry, settings = read_config(folder)
+    if entry.name != name:
+        raise UserError(f"{folder}: holds a {entry.name}, not a {name}; set model.name={entry.name}")
+    return {key: value for key, value in settings.items() if key not in MAY_DIFFER}
 
 
-def refuse_contradiction(model: nn.Module, folder: Path) -> None:
-    """Raise UserError if `model`, made by `create_model`, is otherwise than the published one in `folder`."""
+def check_settings(model: nn.Module, folder: Path) -> None:
+    """Raise UserError if a model's settings are not those of a published one.
+
+    Args:
+        model: made by `create_model`.
+        folder: of the published model.
+    """
     registered: Any = getattr(model, "registered", {"name": type(model).__name__})
-    published = settings_for(registered["name"], folder)
-    own = registered["settings"] | model.sized
-    if own["vocab_size"] != published["vocab_size"]:
-        tokens = f"{published['vocab_size']:,} different tokens, the model {own['vocab_size']:,}"
-        raise UserError(f"{folder}: has {tokens}; take its own tokenizer")
-    for key, value in published.items():
-        if own[key] is not None and own[key] != value:
-            raise UserError(f"{folder / CONFIG}: has {key} {value!r}, but the model {own[key]!r}; leave it out there")
-
-
-def published_tensors(model: nn.Module, folder: Path) -> dict[str, Tensor]:
-    """The tensors of a published model by the names that they have in `model`. Raises UserError."""
-    return translate(model, read_published(folder), folder)
+    required = required_settings(registered["name"], folder)
+    settings = _settings_of(model)
+    if settings["vocab_size"] != required["vocab_size"]:
+        sizes = f"{required['vocab_size']:,} tokens, but the model's has {settings['vocab_size']:,}"
+        raise UserError(f"{folder}: its vocabulary has {sizes}; use its own tokenizer")
+    for key, value in required.items():
+        if settings[key] is not None and settings[key] != value:
+            raise UserError(f"{folder / CONFIG}: has {key} {value!r}, but the model {settings[key]!r}; leave {key} out")
 
 
 def translate(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> dict[str, Tensor]:
-    """`tensors`, published ones by the names that they have in `model`. Raises UserError naming their `source`."""
-    if not hasattr(model, "published_weights"):
+    """Published tensors by a model's names and in its layout; tensors that already have its names stay.
+
+    Args:
+        model: that they are for.
+        tensors: by name, as published or as the model's own.
+        source: the file or folder that they are from, for errors.
+
+    Raises:
+        UserError: a layer that is concatenated of several lacks one of them.
+    """
+    registered: Any = getattr(model, "registered", None)
+    if registered is None or not models.entry(registered["name"]).published:
         return tensors
     try:
-        found: dict[str, Tensor] = model.published_weights(tensors)  # type: ignore[operator]
-        return found
-    except (UserError, RuntimeError) as error:  # a layer's parts that don't belong together
+        return format_of(models.entry(registered["name"])).translate(tensors, _settings_of(model))
+    except (UserError, RuntimeError) as error:  # parts of a layer whose shapes don't fit
         raise UserError(f"{source}: {str(error).splitlines()[0]}; it is damaged, or of another model") from None
 
 
-def refuse_misfit(source: Path, name: str, given: Tensor | None, own: Tensor) -> None:
-    """Raise UserError if what `source` gives for the parameter `name` is missing, or of another shape."""
-    if given is None:
+def check_tensor(source: Path, name: str, tensor: Tensor | None, parameter: Tensor) -> None:
+    """Raise UserError if a tensor is missing, or has another shape than the parameter that it is for.
+
+    Args:
+        source: the file or folder that it is from.
+        name: of the parameter.
+        tensor: to be loaded; None if there is none.
+        parameter: of the model.
+    """
+    if tensor is None:
         raise UserError(f"{source}: has no tensor for {name!r}; it is damaged, or of another kind of model")
-    if given.shape != own.shape:
-        raise UserError(f"{source}: gives {name!r} the shape {tuple(given.shape)}, but it has {tuple(own.shape)}")
+    if tensor.shape != parameter.shape:
+        shapes = f"{tuple(tensor.shape)}, but the model's has {tuple(parameter.shape)}"
+        raise UserError(f"{source}: {name!r} has the shape {shapes}; weights and settings must be of the same model")
+
+
+def _settings_of(model: nn.Module) -> dict[str, Any]:
+    """The settings that `model` was created with, those that its size decided included."""
+    registered: Any = model.registered
+    settings: dict[str, Any] = registered["settings"] | getattr(model, "size_settings", {})
+    return settings

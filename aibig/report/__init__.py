@@ -1,1 +1,1 @@
-"""Looking at runs: pages of tables and pictures, each one file that needs nothing else. Knows no task by name."""
+"""Looking at runs: pages of tables and figures, each one file that needs nothing else. Knows no task by name."""

@@ -1,4 +1,4 @@
-"""A page in one file: inline style and pictures, no script, no request to anywhere. Knows no run."""
+"""An HTML page in one file: inline style and figures, no script, no request to anywhere. Knows no run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from aibig.errors import UserError
-from aibig.training.checkpoints.checkpoint import write_text
+from aibig.files import write_text
 
-LONG = 40  # characters of a cell from which on its column is broken into lines
+LONG_TEXT = 40  # characters of a cell beyond which its column is broken into lines
 
 CSS = """
 :root { color-scheme: light dark; --ground: #ffffff; --card: #f6f7f9; --ink: #1b1f24; --soft: #59636e;
@@ -47,13 +47,26 @@ summary { cursor: pointer; color: var(--accent); margin: .5rem 0; }
 
 
 def write_page(file: Path, title: str, subtitle: str, parts: Sequence[str]) -> Path:
-    """Write a page of HTML `parts`; title and subtitle are text. Raises UserError if it can't be written."""
+    """Write a page.
+
+    Args:
+        file: where it goes.
+        title: text.
+        subtitle: text.
+        parts: HTML, one below the other.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: the file can't be written.
+    """
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">\n<style>{CSS}</style>\n</head>\n<body>\n'
         f'<header><h1>{escape(title)}</h1><p class="soft">{escape(subtitle)}</p></header>\n'
-        + with_own_ids("\n".join(part for part in parts if part))
+        + with_unique_ids("\n".join(part for part in parts if part))
         + "\n</body>\n</html>\n"
     )
     try:
@@ -63,72 +76,104 @@ def write_page(file: Path, title: str, subtitle: str, parts: Sequence[str]) -> P
     return file
 
 
-def with_own_ids(html: str) -> str:
-    """HTML in which no two <svg> elements use the same id, as pictures made one by one do."""
+def with_unique_ids(html: str) -> str:
+    """HTML in which no two <svg> elements use the same id, as figures made one by one do.
+
+    Args:
+        html: of a page.
+    """
     number = itertools.count(1)
 
-    def renamed(found: re.Match[str]) -> str:
-        own = rf"\g<1>p{next(number)}-"
-        return re.sub(r'(\bid="|url\(#|href="#)', own, found[0])
+    def with_prefix(svg: re.Match[str]) -> str:
+        return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>p{next(number)}-", svg[0])
 
-    return re.sub(r"<svg.*?</svg>", renamed, html, flags=re.DOTALL)
+    return re.sub(r"<svg.*?</svg>", with_prefix, html, flags=re.DOTALL)
 
 
 def section(title: str, *parts: str) -> str:
-    """A heading and what stands under it; nothing at all if nothing does."""
-    inside = "\n".join(part for part in parts if part)
-    return f"<section>\n<h2>{escape(title)}</h2>\n{inside}\n</section>" if inside else ""
+    """A heading and what stands under it; nothing at all if nothing does.
+
+    Args:
+        title: text of the heading.
+        parts: HTML; empty ones are left out.
+    """
+    content = "\n".join(part for part in parts if part)
+    return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>" if content else ""
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """A paragraph; its kind may be "soft" or "warning"."""
+    """A paragraph.
+
+    Args:
+        text: its text.
+        kind: "soft", "warning", or "" for a plain one.
+    """
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
 def grid(*figures: str) -> str:
-    """Figures side by side, as many as fit."""
+    """Figures side by side, as many as fit.
+
+    Args:
+        figures: HTML.
+    """
     return f'<div class="grid">{"".join(figures)}</div>' if any(figures) else ""
 
 
-def figure(title: str, picture: str, words: str = "", *, wide: bool = False) -> str:
-    """A picture, an <svg> or a data URI, with its title and words, which are also read to whoever can't see it.
+def figure(title: str, image: str, caption: str = "", *, wide: bool = False) -> str:
+    """An image with its title and caption, which screen readers read too.
 
-    wide: it takes all of a grid's width.
+    Args:
+        title: text above it.
+        image: an <svg> element or a data URI.
+        caption: text below it.
+        wide: whether it takes all of a grid's width.
     """
     title = title[:1].upper() + title[1:]
-    spoken = escape(f"{title}. {words}".strip())
-    if picture.startswith("<svg"):
-        inside = picture.replace("<svg", f'<svg role="img" aria-label="{spoken}"', 1)
+    alternative = escape(f"{title}. {caption}".strip())
+    if image.startswith("<svg"):
+        content = image.replace("<svg", f'<svg role="img" aria-label="{alternative}"', 1)
     else:
-        inside = f'<img src="{picture}" alt="{spoken}">'
-    caption = f"<figcaption>{escape(words)}</figcaption>" if words else ""
+        content = f'<img src="{image}" alt="{alternative}">'
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     kind = ' class="wide"' if wide else ""
-    return f"<figure{kind}><h3>{escape(title)}</h3>{inside}{caption}</figure>"
+    return f"<figure{kind}><h3>{escape(title)}</h3>{content}{below}</figure>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Cells of text or numbers. A column with a number stands right, one with a long text is broken into lines.
+    """A table. A column with a number is aligned right, one with a long text is broken into lines.
 
-    None is an empty cell.
+    Args:
+        header: of each column.
+        rows: cells of text or numbers; None is an empty cell.
     """
     if not rows:
         return ""
     kinds = [column_kind([row[column] for row in rows]) for column in range(len(header))]
     heads = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(header, kinds, strict=True))
-    cells = ([f"<td{kind}>{escape(shown(one))}</td>" for one, kind in zip(row, kinds, strict=True)] for row in rows)
+    texts = ([escape(format_value(value)) for value in row] for row in rows)
+    cells = ([f"<td{kind}>{text}</td>" for text, kind in zip(row, kinds, strict=True)] for row in texts)
     body = "".join(f"<tr>{''.join(row)}</tr>\n" for row in cells)
     return f'<div class="table"><table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
 def column_kind(values: Sequence[Any]) -> str:
-    """The attribute of a column's cells."""
-    if any(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
+    """The class attribute of a column's cells.
+
+    Args:
+        values: in the column.
+    """
+    if any(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return ' class="number"'
-    return ' class="words"' if any(len(shown(one)) > LONG for one in values) else ""
+    return ' class="words"' if any(len(format_value(value)) > LONG_TEXT for value in values) else ""
 
 
-def shown(value: Any) -> str:
-    """A value as a reader wants it: four or so digits of a number, nothing for None."""
+def format_value(value: Any) -> str:
+    """A value as text: four or so digits of a number, nothing for None.
+
+    Args:
+        value: number, text, bool or None.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -142,16 +187,29 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def words(name: str) -> str:
-    """A logged name in words."""
+def readable(name: str) -> str:
+    """A logged name in words.
+
+    Args:
+        name: of a number in the log, such as "gradient_norm".
+    """
     return "learning rate" if name == "lr" else name.replace("_", " ")
 
 
-def folded(title: str, inside: str) -> str:
-    """Something that is shown on a click."""
-    return f"<details><summary>{escape(title)}</summary>{inside}</details>" if inside else ""
+def details(title: str, content: str) -> str:
+    """What is shown on a click.
+
+    Args:
+        title: text to click on.
+        content: HTML.
+    """
+    return f"<details><summary>{escape(title)}</summary>{content}</details>" if content else ""
 
 
 def code(text: str) -> str:
-    """Text as it is typed."""
+    """Text as it is typed.
+
+    Args:
+        text: its text.
+    """
     return f"<pre>{escape(text)}</pre>"

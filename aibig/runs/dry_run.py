@@ -1,4 +1,4 @@
-"""What a run would take, told from its first updates: time, memory, disk. Writes nothing."""
+"""What a run would take, estimated from its first updates: time, memory, disk. Writes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aibig.config.run_config import load_config
-from aibig.runs.few_steps import Enough, rehearse
+from aibig.runs.few_steps import StopTraining, run_few_steps
 
 if TYPE_CHECKING:
     from aibig.tasks.base import Task
@@ -24,40 +24,48 @@ EVALUATION_SECONDS = 20.0  # an evaluation that takes longer is broken off
 
 
 def check(config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Build all that `config` describes, take a few updates, evaluate once, and estimate the whole run.
+    """Estimate what a run would take: build it, take a few updates, evaluate once. Writes nothing.
 
-    Returns steps and stopped_by (the limit that comes first; patience may come before); seconds, the sum of
-    train_seconds, evaluation_seconds and save_seconds; evaluations; peak_memory_gb (so far); checkpoint_bytes (of
-    the last one); disk_bytes (at most); parameters, device, precision, threads.
+    Args:
+        config: as for `aibig.train`.
+        overrides: as for `aibig.train`.
 
-    train_seconds is extrapolated from at most 305 updates or 7 seconds. evaluation_seconds is that of the untrained
-    model on the validation part, for every evaluation and the test; None if one alone takes more than 20 s.
+    Returns:
+        The estimate:
+        - steps, and stopped_by, the limit that comes first (patience may come before)
+        - seconds, the sum of train_seconds (extrapolated from at most 305 updates or 7 seconds), evaluation_seconds
+          (from one evaluation of the untrained model; None if it takes more than 20 s) and save_seconds
+        - evaluations on the validation split
+        - peak_memory_gb, so far, and peak_cuda_memory_gb
+        - checkpoint_bytes, of the last checkpoint, and disk_bytes, at most
+        - parameters, device, precision, threads
 
-    Raises UserError for whatever is wrong with what was asked; other errors come as they would in the run.
+    Raises:
+        UserError: the config, the data or the environment has a mistake that `aibig.train` would refuse.
     """
     checked = load_config(config, overrides)
-    from aibig.runs.train import announce, build
+    from aibig.runs.train import build, print_notes
     from aibig.training.devices.device import peak_memory
 
     trainer, task = build(checked)
-    announce(trainer, task)
-    chosen = trainer.settle(task)
+    print_notes(trainer, task)
+    resolved = trainer.resolve_auto(task)
     limits, selection, eval_every = trainer.limits, trainer.selection, trainer.eval_every
-    sample = Sample(trainer)
-    rehearse(trainer, task, sample, steps=WARM_UP_STEPS + STEPS + 1, log_every=trainer.log_every)
-    steps, stopped_by = sample.end_of(limits)
-    moments = evaluations_in(steps, eval_every, limits)  # a run is saved as often
+    timing = TimingSchedule(trainer)
+    run_few_steps(trainer, task, timing, max_steps=WARM_UP_STEPS + STEPS + 1, log_every=trainer.log_every)
+    steps, stopped_by = timing.last_step(limits)
+    validations = count_validations(steps, eval_every, limits)  # a run is saved as often
     metrics, seconds = evaluate_within(EVALUATION_SECONDS, trainer, task)
-    evaluations = 0 if metrics == {} else moments
+    evaluations = 0 if metrics == {} else validations
     if metrics is not None:
         selection.check(metrics, task.primary_metric)
     parts = {
-        "train_seconds": sample.extrapolated("seconds", steps),
+        "train_seconds": timing.extrapolate("seconds", steps),
         "evaluation_seconds": None if metrics is None else seconds * (evaluations + 1),  # the test is one more
-        "save_seconds": sample.last.save_seconds * moments,
+        "save_seconds": timing.last.save_seconds * validations,
     }
-    size = round(sample.extrapolated("checkpoint_bytes", steps))
-    model_bytes = sum(one.nbytes for one in task.model.state_dict().values())
+    size = round(timing.extrapolate("checkpoint_bytes", steps))
+    model_bytes = sum(tensor.nbytes for tensor in task.model.state_dict().values())
     return {
         "steps": steps,
         "stopped_by": stopped_by,
@@ -67,14 +75,21 @@ def check(config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
         **peak_memory(trainer.device),
         "checkpoint_bytes": size,
         "disk_bytes": size * (trainer.keep_last + 2) + model_bytes,  # with the best, and the one being written
-        "parameters": sum(one.numel() for one in task.model.parameters()),
-        **chosen,
+        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        **resolved,
     }
 
 
 @dataclass
-class Mark:
-    """What stands at one moment of a rehearsal."""
+class Measurement:
+    """The state of a run at one update.
+
+    Args:
+        progress: a copy.
+        seconds: of training so far.
+        checkpoint_bytes: the size of a checkpoint.
+        save_seconds: how long it takes to serialize.
+    """
 
     progress: Progress
     seconds: float
@@ -82,106 +97,143 @@ class Mark:
     save_seconds: float
 
 
-class Sample:
-    """A schedule that looks at the clock: marks where the warm-up ends, and where enough has been seen."""
+class TimingSchedule:
+    """The run's own schedule, which also measures: when the warm-up ends, and when it stops.
+
+    Args:
+        trainer: whose schedule and clock are used.
+    """
+
+    first: Measurement
+    last: Measurement
 
     def __init__(self, trainer: Trainer) -> None:
-        self._trainer, self._factor = trainer, trainer.learning_rate_factor
-        self.first: Mark | None = None
+        self._trainer, self._schedule = trainer, trainer.schedule
+        self._is_warm = False
 
     def __call__(self, step: int, fraction: float) -> float:
-        """The factor of the run's own schedule."""
+        """The factor of the learning rate.
+
+        Args:
+            step: updates so far.
+            fraction: of the run that is done.
+
+        Raises:
+            StopTraining: enough updates were timed.
+        """
         seconds = self._trainer.stopwatch.seconds()
-        if self.first is None:
+        if not self._is_warm:
             if step >= WARM_UP_STEPS or (step and seconds > WARM_UP_SECONDS):
-                self.first = self._mark()
+                self.first, self._is_warm = self._measure(), True
         elif step - self.first.progress.step >= STEPS or seconds - self.first.seconds > SECONDS:
-            self.last = self._mark()
-            raise Enough
-        return self._factor(step, fraction)
+            self.last = self._measure()
+            raise StopTraining
+        return self._schedule(step, fraction)
 
-    def _mark(self) -> Mark:
+    def _measure(self) -> Measurement:
         with self._trainer.stopwatch.paused():
-            begun = time.perf_counter()
+            start = time.perf_counter()
             size = self._trainer.checkpoint_bytes()
-            saving = time.perf_counter() - begun
-        return Mark(deepcopy(self._trainer.progress), self._trainer.stopwatch.seconds(), size, saving)
+            save_seconds = time.perf_counter() - start
+        return Measurement(deepcopy(self._trainer.progress), self._trainer.stopwatch.seconds(), size, save_seconds)
 
-    def end_of(self, limits: Limits) -> tuple[int, str]:
-        """The number of updates after which the first of `limits` ends the run, and its name."""
-        first, last = self._marks()
+    def last_step(self, limits: Limits) -> tuple[int, str]:
+        """The update after which the first limit ends the run, and the limit's name.
+
+        Args:
+            limits: of the run.
+        """
+        first, last = self.first, self.last
         ends = {
-            f"max_{name}": self._step_of(first.progress.done(name), last.progress.done(name), limit)
-            for name, limit in limits.counts.items()
+            f"max_{name}": self._step_at(first.progress.count_of(name), last.progress.count_of(name), limit)
+            for name, limit in limits.max_counts.items()
         }
-        if limits.seconds is not None:
-            ends["max_minutes"] = self._step_of(first.seconds, last.seconds, limits.seconds)
-        name = min(ends, key=lambda one: ends[one])
+        if limits.max_seconds is not None:
+            ends["max_minutes"] = self._step_at(first.seconds, last.seconds, limits.max_seconds)
+        name = min(ends, key=lambda name: ends[name])
         return max(1, math.ceil(round(ends[name], 6))), name
 
-    def extrapolated(self, what: str, steps: int) -> float:
-        """What "seconds" or "checkpoint_bytes" will be after so many updates, if they grow as they did."""
-        first, last = self._marks()
-        before, after = getattr(first, what), getattr(last, what)
-        slope = (after - before) / (last.progress.step - first.progress.step)
-        return max(0.0, after + slope * (steps - last.progress.step))
+    def extrapolate(self, quantity: str, steps: int) -> float:
+        """A quantity after so many updates, if it grows as it did.
 
-    def _step_of(self, before: float, after: float, wanted: float) -> float:
-        """The update at which a count that stood at `before` and `after` reaches `wanted`."""
-        first, last = self._marks()
-        if after == before:
+        Args:
+            quantity: "seconds" or "checkpoint_bytes".
+            steps: updates.
+        """
+        old, new = getattr(self.first, quantity), getattr(self.last, quantity)
+        slope = (new - old) / (self.last.progress.step - self.first.progress.step)
+        return max(0.0, new + slope * (steps - self.last.progress.step))
+
+    def _step_at(self, old: float, new: float, limit: float) -> float:
+        """The update at which a count reaches the limit, from its values at the first and the last measurement."""
+        if new == old:
             return math.inf
-        return first.progress.step + (wanted - before) / (after - before) * (last.progress.step - first.progress.step)
-
-    def _marks(self) -> tuple[Mark, Mark]:
-        assert self.first is not None
-        return self.first, self.last
+        first, last = self.first.progress.step, self.last.progress.step
+        return first + (limit - old) / (new - old) * (last - first)
 
 
-def evaluations_in(steps: int, every: int | None, limits: Limits) -> int:
-    """How often a run of so many updates is evaluated on the validation part."""
-    from aibig.training.trainer import PARTS_OF_A_RUN, STEPS_BETWEEN
+def count_validations(steps: int, eval_every: int | None, limits: Limits) -> int:
+    """How often a run is evaluated on the validation split.
 
-    if every is None and limits.counts:
-        return min(steps, PARTS_OF_A_RUN)
-    return math.ceil(steps / (every or STEPS_BETWEEN))
+    Args:
+        steps: updates of the run.
+        eval_every: updates between evaluations, None for the trainer's default.
+        limits: of the run.
+    """
+    from aibig.training.trainer import DEFAULT_EVAL_EVERY, DEFAULT_EVALS_PER_RUN
+
+    if eval_every is None and limits.max_counts:
+        return min(steps, DEFAULT_EVALS_PER_RUN)
+    return math.ceil(steps / (eval_every or DEFAULT_EVAL_EVERY))
 
 
 def evaluate_within(limit: float, trainer: Trainer, task: Task) -> tuple[dict[str, float] | None, float]:
-    """The metrics on the validation part, and the seconds it took; None if it would take longer than `limit`."""
-    begun = time.perf_counter()
+    """The metrics on the validation split, None if they would take longer than the limit; and the seconds they took.
 
-    def look_at_the_clock(*_: Any) -> None:
-        if time.perf_counter() - begun > limit:
-            raise Enough
+    Args:
+        limit: seconds.
+        trainer: of the run.
+        task: whose model is evaluated.
+    """
+    start = time.perf_counter()
+
+    def stop_when_late(*_: Any) -> None:
+        if time.perf_counter() - start > limit:
+            raise StopTraining
 
     # A compiled model would be compiled again for the hook.
-    hook = None if trainer.compile else task.model.register_forward_pre_hook(look_at_the_clock)
+    hook = None if trainer.compile else task.model.register_forward_pre_hook(stop_when_late)
     try:
         metrics = trainer.evaluate(task, "validation")
-        if (seconds := time.perf_counter() - begun) < limit / 4:  # the first one imports what later ones do not
-            begun = time.perf_counter()
+        if (seconds := time.perf_counter() - start) < limit / 4:  # the first one imports what later ones do not
+            start = time.perf_counter()
             metrics = trainer.evaluate(task, "validation")
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - start
         return metrics, seconds
-    except Enough:
+    except StopTraining:
         return None, limit
     finally:
         if hook is not None:
             hook.remove()
 
 
-def in_lines(found: Mapping[str, Any]) -> str:
-    """An estimate for people."""
-    evaluation = found["evaluation_seconds"]
-    more = "evaluations not counted, one takes long" if evaluation is None else f"{evaluation:.1f} s of evaluation"
-    cuda = f", {found['peak_cuda_memory_gb']:.2f} GB on CUDA" if "peak_cuda_memory_gb" in found else ""
-    disk, size = found["disk_bytes"] / 1e6, found["checkpoint_bytes"] / 1e6
+def format_estimate(estimate: Mapping[str, Any]) -> str:
+    """An estimate in lines, for people.
+
+    Args:
+        estimate: what `check` returned.
+    """
+    seconds = estimate["evaluation_seconds"]
+    evaluation = "evaluations not counted, one takes long" if seconds is None else f"{seconds:.1f} s of evaluation"
+    cuda = f", {estimate['peak_cuda_memory_gb']:.2f} GB on CUDA" if "peak_cuda_memory_gb" in estimate else ""
+    disk, size = estimate["disk_bytes"] / 1e6, estimate["checkpoint_bytes"] / 1e6
+    device = f"{estimate['device']} in {estimate['precision']}, {estimate['threads']} threads"
     lines = [
-        f"parameters  {found['parameters']:,} on {found['device']} in {found['precision']}, {found['threads']} threads",
-        f"time        about {found['seconds']:.1f} s: {found['train_seconds']:.1f} s of training, {more}",
-        f"length      {found['steps']:,} steps, ended by {found['stopped_by']}; {found['evaluations']} evaluations",
-        f"memory      {found.get('peak_memory_gb', math.nan):.2f} GB so far{cuda}",
+        f"parameters  {estimate['parameters']:,} on {device}",
+        f"time        about {estimate['seconds']:.1f} s: {estimate['train_seconds']:.1f} s of training, {evaluation}",
+        f"length      {estimate['steps']:,} steps, ended by {estimate['stopped_by']}; "
+        f"{estimate['evaluations']} evaluations",
+        f"memory      {estimate.get('peak_memory_gb', math.nan):.2f} GB so far{cuda}",
         f"disk        at most {disk:,.1f} MB; a checkpoint is {size:,.1f} MB",
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A few updates of a run by its own trainer, for what they tell: no folder, no evaluation, no trace."""
+"""A few updates of a run by its own trainer, to measure something: no folder, no evaluation, nothing left behind."""
 
 from __future__ import annotations
 
@@ -13,29 +13,38 @@ if TYPE_CHECKING:
     from aibig.training.trainer import Trainer
 
 
-class Enough(Exception):
-    """Raised by a schedule or a callback to end a rehearsal."""
+class StopTraining(Exception):
+    """Raised by a schedule or a callback to end `run_few_steps` early."""
 
 
-def rehearse(trainer: Trainer, task: Task, factor: Schedule, *, steps: int, log_every: int) -> None:
-    """At most `steps` updates with the learning rate times `factor`; that, or a callback, ends them by raising Enough.
+def run_few_steps(trainer: Trainer, task: Task, schedule: Schedule, *, max_steps: int, log_every: int) -> None:
+    """Take updates until the schedule or a callback raises StopTraining.
 
-    Raises UserError on several ranks, which could not agree on when it is enough, KeyboardInterrupt at Ctrl-C.
+    Args:
+        trainer: its limits, intervals and schedule are replaced, so it can't go on with the run.
+        task: what is trained.
+        schedule: (step, fraction of the run done) -> factor of the learning rate.
+        max_steps: updates at most.
+        log_every: updates between log lines.
+
+    Raises:
+        UserError: there are several ranks, which could not agree on when to stop.
+        KeyboardInterrupt: the user pressed Ctrl-C.
     """
     if trainer.world.size > 1:
         raise UserError("a few updates tell as much on one rank: start this without torchrun")
     from aibig.training.limits import Limits
     from aibig.training.selection import Selection
 
-    def until_enough(step: int, fraction: float) -> float:
-        if step >= steps:
-            raise Enough
-        return factor(step, fraction)
+    def schedule_until_stop(step: int, fraction: float) -> float:
+        if step >= max_steps:
+            raise StopTraining
+        return schedule(step, fraction)
 
-    trainer.learning_rate_factor = until_enough
-    trainer.limits = Limits({"steps": steps + 1})  # the end of a run, with its evaluations, never comes
-    trainer.eval_every = trainer.save_every = steps + 1
+    trainer.schedule = schedule_until_stop
+    trainer.limits = Limits({"steps": max_steps + 1})  # the end of a run, with its evaluations, never comes
+    trainer.eval_every = trainer.save_every = max_steps + 1
     trainer.log_every, trainer.selection = log_every, Selection()
-    with suppress(Enough):
+    with suppress(StopTraining):
         trainer.fit(task)
         raise KeyboardInterrupt

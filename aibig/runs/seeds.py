@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from aibig.config.run_config import load_config
 from aibig.errors import Diverged, UserError
-from aibig.metrics.functions import metrics_line
+from aibig.files import read_json, write_text
+from aibig.metrics.names import metrics_line
 from aibig.ranks import is_main_rank, world_size
 from aibig.runs.train import train
 
@@ -24,11 +25,14 @@ FILE = "seeds.json"
 
 
 @dataclass
-class Repeated:
-    """Runs that differ by their seed, in the folder `path`.
+class SeedRuns:
+    """Runs that differ by their seed.
 
-    seeds: all that were asked for. values: seed -> test metrics, of those that ended well. diverged: the seeds whose
-    numbers did not stay finite.
+    Args:
+        path: the folder, which has a run in each seed-N/ and seeds.json.
+        seeds: all that were asked for.
+        values: seed -> test metrics, of the runs that ended with finite ones.
+        diverged: the seeds of the runs whose numbers did not stay finite.
     """
 
     path: Path
@@ -38,12 +42,12 @@ class Repeated:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every seed has come to its end."""
+        """Whether every run has ended."""
         return {*self.values, *self.diverged} == {*self.seeds}
 
     @property
     def metrics(self) -> dict[str, dict[str, float | None]]:
-        """Mean, standard deviation (of a sample: over n - 1; None for one seed), lowest and highest of each metric."""
+        """Mean, standard deviation (of a sample: over n - 1; None for a single seed), lowest and highest by metric."""
         rows = list(self.values.values())
         columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
         return {
@@ -70,55 +74,68 @@ def train_seeds(
     out: str | Path | None = None,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
-    report: Callable[[str], None] = lambda line: None,
-) -> Repeated:
-    """Train what `config` describes with `seeds` seeds, from its own seed on, and return their mean and spread.
+    on_seed_end: Callable[[str], None] = lambda line: None,
+) -> SeedRuns:
+    """Train the same run with several seeds, and return mean and spread of their test metrics.
 
-    out: a new folder, by default the next number under runs/ (runs/digits-seeds-0001), with a run in each seed-N/ and
-    the figures in seeds.json. resume: go on in `out`: a seed that came to its end is not trained again, one that
-    was stopped goes on. report: is told of each seed's end, in a line. A seed that diverges is noted, and the others
-    go on. An interrupted one (Ctrl-C) is the last.
+    A run that diverges is noted, and the others go on. One that is interrupted (Ctrl-C) is the last.
 
-    Raises UserError for whatever else is wrong.
+    Args:
+        config: as for `aibig.train`; its seed is the first.
+        overrides: as for `aibig.train`.
+        seeds: how many runs, with consecutive seeds.
+        out: a new folder, with a run in each seed-N/ and the metrics in seeds.json; by default the next number under
+            runs/, such as runs/digits-seeds-0001.
+        resume: go on in `out`, by default in the newest folder of this config: finished runs are not trained again,
+            those that were stopped go on.
+        callbacks: as for `aibig.train`.
+        on_seed_end: called with a line about each run that has ended.
+
+    Raises:
+        UserError: the config or an argument has a mistake.
     """
     if seeds < 1:
         raise UserError(f"seeds must be at least 1, not {seeds}")
     if out is None and world_size() > 1:
         raise UserError("several seeds on several ranks need a folder that all of them know: give --out DIR")
-    whole = load_config(config, overrides)
-    first = whole.values["seed"]
-    repeated = Repeated(_folder(out, f"{whole.name}-seeds", resume), list(range(first, first + seeds)))
-    places = {seed: repeated.path / f"seed-{seed}" for seed in repeated.seeds}
-    begun = {seed for seed, place in places.items() if (place / "config.yaml").is_file()}
-    _write(repeated)
-    for seed, place in places.items():
-        given: Any = copy.copy(overrides or {})
-        given["seed"] = seed
+    checked = load_config(config, overrides)
+    first = checked.values["seed"]
+    runs = SeedRuns(_folder(out, f"{checked.name}-seeds", resume), list(range(first, first + seeds)))
+    folders = {seed: runs.path / f"seed-{seed}" for seed in runs.seeds}
+    started = {seed for seed, folder in folders.items() if (folder / "config.yaml").is_file()}
+    _write_seeds(runs)
+    for seed, folder in folders.items():
+        run_overrides: Any = copy.copy(overrides or {})  # which may be a CommandLine
+        run_overrides["seed"] = seed
         try:
-            result = train(config, given, out=place, resume=seed in begun, callbacks=callbacks).result
+            result = train(config, run_overrides, out=folder, resume=seed in started, callbacks=callbacks).result
         except Diverged as error:
-            repeated.diverged.append(seed)
-            report(f"seed {seed}: diverged: {error}")
+            runs.diverged.append(seed)
+            on_seed_end(f"seed {seed}: diverged: {error}")
         except BaseException:
-            if not resume and not any(one.exists() for one in places.values()):  # nothing has begun
-                shutil.rmtree(repeated.path, ignore_errors=True)
+            if not resume and not any(map(Path.exists, folders.values())):  # nothing has begun
+                shutil.rmtree(runs.path, ignore_errors=True)
             raise
         else:
             if result is None:
                 break
             if None in result["metrics"].values():
-                repeated.diverged.append(seed)
+                runs.diverged.append(seed)
             else:
-                repeated.values[seed] = result["metrics"]
-            report(f"seed {seed}: {metrics_line(result['metrics'])}")
-        _write(repeated)
-    return repeated
+                runs.values[seed] = result["metrics"]
+            on_seed_end(f"seed {seed}: {metrics_line(result['metrics'])}")
+        _write_seeds(runs)
+    return runs
 
 
-def begun_with(folder: str | Path) -> tuple[Path, int] | None:
-    """The config and the number of seeds of the runs in `folder`; None if it holds no such runs."""
+def find_seed_runs(folder: str | Path) -> tuple[Path, int] | None:
+    """The config of runs with several seeds, and the number of seeds; None if the folder has no such runs.
+
+    Args:
+        folder: which `train_seeds` wrote.
+    """
     try:
-        seeds = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))["seeds"]
+        seeds = read_json(Path(folder) / FILE)["seeds"]
         return Path(folder) / f"seed-{seeds[0]}" / "config.yaml", len(seeds)
     except (OSError, ValueError, KeyError, IndexError):
         return None
@@ -128,12 +145,10 @@ def _folder(out: str | Path | None, name: str, resume: bool) -> Path:
     from aibig.training.checkpoints import run_folder
 
     if resume:
-        return run_folder.find(out, name, holding=FILE)
-    return run_folder.create(out, name) if out is None or is_main_rank() else Path(out)
+        return run_folder.folder_to_resume(out, name, containing=FILE)
+    return run_folder.create_folder(out, name) if out is None or is_main_rank() else Path(out)
 
 
-def _write(repeated: Repeated) -> None:
-    from aibig.training.checkpoints.checkpoint import write_text
-
+def _write_seeds(runs: SeedRuns) -> None:
     if is_main_rank():
-        write_text(repeated.path / FILE, json.dumps(repeated.to_dict(), indent=1) + "\n")
+        write_text(runs.path / FILE, json.dumps(runs.to_dict(), indent=1) + "\n")

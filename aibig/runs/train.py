@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aibig.config.registry import SECTIONS
 from aibig.config.run_config import Config, load_config
-from aibig.config.settings import load
+from aibig.config.settings import import_object
 from aibig.errors import UserError
 from aibig.ranks import is_main_rank
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from aibig.tasks.base import Task
     from aibig.training.callbacks import Callback
     from aibig.training.checkpoints.run_folder import Run
-    from aibig.training.trainer import Result, Trainer
+    from aibig.training.result import Result
+    from aibig.training.trainer import Trainer
 
 
 def train(
@@ -29,51 +30,60 @@ def train(
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """Train what `config` describes and return the run, with `path` and `result`.
+    """Train a model as a config describes it.
 
-    config: a file, a shipped config's name ("nets/digits") or a mapping of sections; to resume `out`, by default that
-    run's own. overrides: dotted keys,
-    `{"optimizer.lr": 3e-3}`. out: a new folder, by default the next number under runs/. resume: go on with the run
-    in `out`, by default the newest one of this config; only limits, logging and saving may be changed. callbacks: see
-    `aibig.Callback`.
+    A run that fails before its first update leaves no folder behind.
 
-    In a mapping, an object may stand in place of a name, beside the settings that it takes:
-    {"data": {"name": OBJECT, ...}}: a pandas DataFrame (target="column"), a pair (X, y) of arrays, tensors or lists,
-    aibig's Arrays, a text or an iterable of texts, data made by hand (a LabelledData).
-    {"env": {"name": OBJECT}}: a gymnasium environment, its class, or a function that returns one.
-    {"model": {"name": OBJECT}}: a model that `aibig.create_model` made.
-    The run's config.yaml only describes it, so that a resume needs the object again.
+    In a mapping, an object may stand in place of a name, beside the settings that it takes. The run's config.yaml only
+    describes it, so that a resume needs the object again:
+    - {"data": {"name": OBJECT, ...}}: a pandas DataFrame (with target="column"), a pair (X, y) of arrays, tensors or
+      lists, a torch Dataset, aibig's Arrays or LabelledData, a text or an iterable of texts
+    - {"env": {"name": OBJECT}}: a gymnasium environment, its class, or a function that returns one
+    - {"model": {"name": OBJECT}}: a model that `aibig.create_model` created
 
-    Raises UserError for whatever is wrong with what was asked. A run that fails before its first update leaves no
-    folder behind.
+    Args:
+        config: a YAML file, the name of a config that comes with aibig ("nets/digits"), or a mapping of sections.
+            It may be left out to resume the run in `out`.
+        overrides: values by dotted key, such as {"optimizer.lr": 3e-3}.
+        out: a new folder for the run, by default the next number under runs/, such as runs/digits-0001.
+        resume: go on with the run in `out`, by default with the newest of this config. Only limits, logging and saving
+            may be changed.
+        callbacks: see `aibig.Callback`.
+
+    Returns:
+        The run, with its folder `path` and the `result` (metrics of the test split, steps, seconds, ...), which is None
+        if the user interrupted it.
+
+    Raises:
+        UserError: the config, the data or the environment has a mistake, or the run diverges.
     """
     checked = load_config(config_of_run(out, resume) if config is None else config, overrides)
     from aibig.training.checkpoints import run_folder
 
-    folder = run_folder.find(out, checked.name) if resume else None
+    folder = run_folder.folder_to_resume(out, checked.name) if resume else None
     if folder is not None:
-        run_folder.adopt_choices(checked, folder)
+        run_folder.restore_auto_choices(checked, folder)
         if run_folder.is_complete(folder, checked):
             if is_main_rank():
                 print(f"{folder}: has ended before; raise its limit (trainer.max_...) to train on", file=sys.stderr)
             return run_folder.Run(folder, run_folder.read_result(folder))
         run_folder.refuse_without_checkpoints(folder)
-        checked.weights_follow = run_folder.has_checkpoint(folder)
+        checked.skip_initial_weights = run_folder.has_checkpoint(folder)
     elif out is not None and is_main_rank():
         run_folder.refuse_if_in_use(Path(out))
     trainer, task = build(checked, callbacks)
-    announce(trainer, task)
-    checked.values["trainer"].update(trainer.settle(task))
+    print_notes(trainer, task)
+    checked.values["trainer"].update(trainer.resolve_auto(task))
     if trainer.world.is_main:
         if folder is None:
-            folder = run_folder.create(out, checked.name)
-        run_folder.begin(folder, checked)
-    folder = trainer.world.share(folder)
-    with _no_trace_of_a_false_start(trainer, folder, resume):
+            folder = run_folder.create_folder(out, checked.name)
+        run_folder.write_config(folder, checked)
+    folder = trainer.world.broadcast(folder)
+    with _discard_run_without_updates(trainer, folder, resume):
         result = trainer.fit(task, folder, resume=resume)
     if result.interrupted:
         return run_folder.Run(folder)
-    weights = trainer.weights(task)
+    weights = trainer.model_state_dict(task)
     if trainer.world.is_main:
         try:
             export(task, trainer, result, weights, folder)
@@ -82,12 +92,20 @@ def train(
                 f"{folder}: the model could not be written ({error}); nothing trained is lost: free some space, then "
                 f"python -m aibig.train --resume --out {folder}"
             ) from None
-    trainer.world.wait()
+    trainer.world.barrier()
     return run_folder.Run(folder, run_folder.read_result(folder))
 
 
 def config_of_run(out: str | Path | None, resume: bool) -> Path:
-    """The config of the run that is to be resumed in `out`."""
+    """The config of a run that is resumed.
+
+    Args:
+        out: the run's folder.
+        resume: whether that was asked for.
+
+    Raises:
+        UserError: there is no folder, or no run in it.
+    """
     if out is None or not resume:
         raise UserError("config is missing; to go on with a run give out=RUN and resume=True")
     path = Path(out) / "config.yaml"
@@ -96,15 +114,20 @@ def config_of_run(out: str | Path | None, resume: bool) -> Path:
     return path
 
 
-def announce(trainer: Trainer, task: Task) -> None:
-    """Say what data were taken for, and what of pretrained weights was taken."""
+def print_notes(trainer: Trainer, task: Task) -> None:
+    """Print how data were interpreted, and which pretrained weights were loaded, on standard error.
+
+    Args:
+        trainer: of the run.
+        task: whose data and model the notes are on.
+    """
     if trainer.world.is_main:
-        for note in [*(f"data: {one}" for one in task.notes), *getattr(task.model, "adapted", [])]:
+        for note in [*(f"data: {note}" for note in task.notes), *getattr(task.model, "adapted", [])]:
             print(note, file=sys.stderr)
 
 
 @contextmanager
-def _no_trace_of_a_false_start(trainer: Trainer, folder: Path, resume: bool) -> Iterator[None]:
+def _discard_run_without_updates(trainer: Trainer, folder: Path, resume: bool) -> Iterator[None]:
     try:
         yield
     except BaseException:
@@ -116,10 +139,18 @@ def _no_trace_of_a_false_start(trainer: Trainer, folder: Path, resume: bool) -> 
 
 
 def build(config: Config, callbacks: Sequence[Callback] = ()) -> tuple[Trainer, Task]:
-    """The trainer and the task that a checked config describes, before anything is trained or written."""
+    """The trainer and the task that a config describes. Nothing is trained or written.
+
+    Args:
+        config: checked.
+        callbacks: see `aibig.Callback`.
+
+    Raises:
+        UserError: a section can't be built; with its location.
+    """
     from aibig.training.trainer import Trainer
 
-    with config.blaming("trainer"):
+    with config.locating_errors("trainer"):
         trainer = Trainer(
             config.create("optimizer"),
             config.create("schedule"),
@@ -127,11 +158,11 @@ def build(config: Config, callbacks: Sequence[Callback] = ()) -> tuple[Trainer, 
             callbacks,
             **config.section("trainer"),
         )
-    with config.blaming("task"):
-        kind: Any = load(SECTIONS["task"].entry(config.named("task")).target)
-        task: Task = kind.from_config(config, trainer.context)
-        trainer.check(task)
-    with config.blaming("optimizer"):
+    with config.locating_errors("task"):
+        task_class: Any = import_object(SECTIONS["task"].entry(config.name_of("task")).target)
+        task: Task = task_class.from_config(config, trainer.context)
+        trainer.check_limits(task)
+    with config.locating_errors("optimizer"):
         try:
             trainer.make_optimizer(task.model)
         except ValueError as error:
@@ -140,11 +171,22 @@ def build(config: Config, callbacks: Sequence[Callback] = ()) -> tuple[Trainer, 
 
 
 def export(task: Task, trainer: Trainer, result: Result, weights: dict[str, Any], folder: Path) -> None:
-    """Write the model, alone fit for use, and then result.json, the sign that the run is complete."""
+    """Write the model's folder, which can be used alone, and then result.json, which says that the run is complete.
+
+    Args:
+        task: whose model is written.
+        trainer: of the run.
+        result: of the run.
+        weights: state of the model; its own is not whole where it is sharded.
+        folder: of the run.
+
+    Raises:
+        OSError: the disk is full.
+    """
     from aibig.pretrained.model_folder import save_model
     from aibig.training.checkpoints.run_folder import write_result
-    from aibig.training.devices.environment import environment
-    from aibig.training.logs.logbook import plain_number
+    from aibig.training.devices.system_info import system_info
+    from aibig.training.logs.run_log import plain_number
 
     save_model(task.model, folder / "model", task.inference_facts(), weights)
     progress = result.progress
@@ -160,9 +202,9 @@ def export(task: Task, trainer: Trainer, result: Result, weights: dict[str, Any]
             "stopped_by": result.stopped_by,
             "train_seconds": progress.train_seconds,
             "throughput": {"value": count / max(progress.train_seconds, 1e-9), "unit": f"{unit}/s"},
-            "parameters": sum(one.numel() for one in task.model.parameters()),
+            "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
             "device": str(trainer.device),
             "precision": trainer.precision,
-            "environment": environment(trainer.device),
+            "environment": system_info(trainer.device),
         },
     )

@@ -22,7 +22,7 @@ TASKS = [
     Entry(
         "masked_language_modelling",
         "aibig.tasks.masked_language_modelling:MaskedLanguageModelling",
-        "the hidden tokens of a text, for encoders",
+        "the masked tokens of a text, for encoders",
         "language",
         sections=("data",),
     ),

@@ -1,10 +1,11 @@
-"""Learning a text: which token comes next. Knows no model by name.
+"""Language modelling: learning the next token of a text. Knows no model by name.
 
-B batch, T time, V vocabulary.
+B batch, T time, H width of an LSTM's outputs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -15,36 +16,45 @@ from aibig.config.settings import Fraction, NonNegativeFloat, NonNegativeInt
 from aibig.data.text.text_data import TextData
 from aibig.errors import UserError
 from aibig.generation.language_model import LanguageModel
-from aibig.layers.modes import evaluating
+from aibig.layers.modes import eval_mode
 from aibig.layers.token_losses import TokenScores
-from aibig.metrics import functions as metrics
+from aibig.metrics.names import LOWER_IS_BETTER
 from aibig.metrics.outcomes import TokenOutcome
-from aibig.metrics.text_scores import score_text, scored
+from aibig.metrics.text_scores import score_text, score_tokens
 from aibig.tasks.base import Batch, Context, Loss, Task
-from aibig.tasks.first_weights import check_tokenizer
-from aibig.tasks.word_vectors import embedding_settings, first_vectors, give_word_vectors
+from aibig.tasks.tokenizer_check import check_tokenizer
+from aibig.tasks.word_vectors import embedding_settings, init_word_vectors, word_vectors_path
 
 SAMPLE_PROMPT_TOKENS = 32
 
 
 class LanguageModelling(Task):
-    """Cross-entropy of the next token; a model's memory is carried from window to window of a stream.
+    """Cross-entropy of the next token. In a stream of windows the model's state carries over from each to the next.
 
-    label_smoothing: probability spread over all tokens (arXiv 1512.00567, section 7). z_loss: times the squared
-    logarithm of the softmax's normalizer, which keeps that near 0 (PaLM, arXiv 2204.02311, section 5: 1e-4).
-    activation_penalty, slowness_penalty: times the mean square of an LSTM's outputs, and of their change from token to
-    token (AR and TAR, arXiv 1708.02182, section 4.6: 2 and 1). Evaluations measure the cross-entropy alone.
-    word_vectors: a file that the embedding begins with, in the format of GloVe or word2vec; its width becomes the
-    model's. freeze_word_vectors: they are not trained.
-    sample_tokens: after each evaluation so many tokens are written on from `sample_prompt`, by default the beginning
-    of the validation part, and put into the log.
+    The penalties are added in training; evaluations measure the cross-entropy alone.
 
-    Raises UserError for penalties that the model hands out no outputs for, and for a model that looks ahead.
+    Args:
+        model: a language model, or a module that returns logits and state.
+        data: the text.
+        context: of this rank.
+        label_smoothing: probability spread over all tokens (arXiv 1512.00567, section 7).
+        z_loss: weight of the squared logsumexp of the logits, which keeps it near 0 (PaLM, arXiv 2204.02311, section 5:
+            1e-4).
+        activation_penalty: weight of the mean square of an LSTM's outputs (AR, arXiv 1708.02182, section 4.6: 2).
+        slowness_penalty: weight of the mean squared change of an LSTM's outputs from token to token (TAR, arXiv
+            1708.02182, section 4.6: 1).
+        word_vectors: file in the format of GloVe or word2vec from which the embedding starts; it decides the width.
+        freeze_word_vectors: do not train the word vectors.
+        sample_tokens: length of the sample that is generated and logged after each evaluation; 0 for none.
+        sample_prompt: text that the sample continues; by default the beginning of the validation split.
+
+    Raises:
+        UserError: the model is bidirectional, or has no outputs to penalise.
     """
 
     counts: tuple[str, ...] = ("tokens",)
     primary_metric: ClassVar[str] = "loss"
-    lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
+    lower_is_better: ClassVar[frozenset[str]] = LOWER_IS_BETTER
 
     def __init__(
         self,
@@ -61,124 +71,123 @@ class LanguageModelling(Task):
         sample_tokens: NonNegativeInt = 0,
         sample_prompt: str | None = None,
     ) -> None:
-        if isinstance(model, LanguageModel) and model.looks_ahead:
+        if isinstance(model, LanguageModel) and model.is_bidirectional:
             raise UserError(
-                f"a {type(model).__name__} that is bidirectional sees the token that it should foretell; leave that "
-                "out, or take the task 'masked_language_modelling'"
+                f"a bidirectional {type(model).__name__} sees the token that it should predict; leave out "
+                "bidirectional, or take the task 'masked_language_modelling'"
             )
         self.model, self.data, self.context = model, data, context
         self.label_smoothing, self.z_loss = label_smoothing, z_loss
         self.activation_penalty, self.slowness_penalty = activation_penalty, slowness_penalty
         self.sample_tokens, self.sample_prompt = sample_tokens, sample_prompt
-        coverage = give_word_vectors(
-            *(model, word_vectors, freeze_word_vectors, data.tokenizer, data.parts["train"], context.seed)
+        coverage = init_word_vectors(
+            *(model, word_vectors, freeze_word_vectors, data.tokenizer, data.splits["train"], context.seed)
         )
         self.notes = [*data.notes, *coverage]
         data.to(context.device)
         self.windows = data.training_windows(context.seed, context.rank, context.world_size)
         self.updates_per_epoch = self.windows.batches_per_epoch
-        self.memory: Any = None
+        self.model_state: Any = None
 
     @classmethod
     def from_config(cls, config: Config, context: Context) -> LanguageModelling:
         """Build data, model and task from the sections `data`, `model` and `task`."""
         data: TextData = config.create("data")
         check_tokenizer(config, data.tokenizer)
-        vectors = first_vectors(config)
-        given = {"vocab_size": data.tokenizer.vocab_size, "context": data.context, "num_classes": None}
-        model = config.create("model", **given, **embedding_settings(vectors))
+        vectors = word_vectors_path(config)
+        settings = {"vocab_size": data.tokenizer.vocab_size, "context": data.context, "num_classes": None}
+        model = config.create("model", **settings, **embedding_settings(vectors))
         return cls(model, data, context, **config.section("task") | {"word_vectors": vectors})
 
     def next_batch(self) -> Batch:
-        """The next windows: tokens (B, T), targets (B, T), memory of what stood before them, if any, and the
-        documents (B, T) that tokens are of, where these stand apart.
+        """The next windows: tokens (B, T), targets (B, T), the model's state before them or None, and document ids
+        (B, T) or None.
         """
-        tokens, targets, continues, documents = self.windows.next()
-        memory = self.memory if continues else None
+        tokens, targets, continues, document_ids = self.windows.next()
+        state = self.model_state if continues else None
         counts = {"tokens": tokens.numel() * self.context.world_size}
-        return Batch((tokens, targets, memory, documents), tokens.numel(), counts)
+        return Batch((tokens, targets, state, document_ids), tokens.numel(), counts)
 
     def loss(self, batch: Batch) -> Loss:
-        """Mean cross-entropy of the targets, in nats, and what is added to it; "nats" is the former alone."""
-        tokens, targets, memory, documents = batch.data
-        scores, memory = scored(self.model, tokens, targets, memory, documents)
-        nats = scores.nats.mean()
-        added = self._additions(scores)
-        metrics = {"nats": nats.detach()} if isinstance(added, Tensor) else {}
-        value = nats + added
-        return Loss(value, metrics, carry=detached(memory) if self.windows.continues else None)
+        """Mean cross-entropy of the targets, in nats, plus penalties; the metric "cross_entropy" is without them."""
+        tokens, targets, state, document_ids = batch.data
+        scores, state = score_tokens(self.model, tokens, targets, state, document_ids)
+        cross_entropy = scores.cross_entropy.mean()
+        penalties = self._penalties(scores)
+        metrics = {"cross_entropy": cross_entropy.detach()} if isinstance(penalties, Tensor) else {}
+        carry = map_tensors(Tensor.detach, state) if self.windows.continues else None
+        return Loss(cross_entropy + penalties, metrics, carry)
 
-    def _additions(self, scores: TokenScores) -> Tensor | float:
-        """Label smoothing, z-loss and penalties on activations."""
-        added: Tensor | float = 0.0
+    def _penalties(self, scores: TokenScores) -> Tensor | float:
+        """Label smoothing, z-loss and penalties on an LSTM's outputs."""
+        penalties: Tensor | float = 0.0
         if self.label_smoothing:
-            added = self.label_smoothing * (scores.target_logit - scores.mean_logit).mean()
+            penalties = self.label_smoothing * (scores.target_logit - scores.mean_logit).mean()
         if self.z_loss:
-            added = added + self.z_loss * scores.logsumexp.square().mean()
+            penalties = penalties + self.z_loss * scores.logsumexp.square().mean()
         if self.activation_penalty or self.slowness_penalty:
             if scores.states is None:
                 raise UserError(
-                    f"task: a {type(self.model).__name__} hands out no outputs to penalise; leave out "
-                    "activation_penalty and slowness_penalty, or take 'lstm'"
+                    f"task: a {type(self.model).__name__} has no outputs to penalise; leave out activation_penalty and "
+                    "slowness_penalty, or take 'lstm'"
                 )
-            raw, dropped = scores.states  # (B, T, H) each
-            added = added + self.activation_penalty * dropped.square().mean()
-            added = added + self.slowness_penalty * raw.diff(dim=1).square().mean()
-        return added
+            raw, dropped = scores.states  # without and with dropout, (B, T, H) each
+            penalties = penalties + self.activation_penalty * dropped.square().mean()
+            penalties = penalties + self.slowness_penalty * raw.diff(dim=1).square().mean()
+        return penalties
 
     def after_loss(self, carry: Any) -> None:
-        """Remember."""
-        self.memory = carry
+        """Keep the model's state for the next windows."""
+        self.model_state = carry
 
     def outcome(self, split: str) -> TokenOutcome | None:
-        """Losses over the whole part, in windows that do not overlap, with memory where training carries it."""
-        if split not in self.data.parts:
+        """The loss of a whole split, in windows that do not overlap, with carried state if training carries it."""
+        if split not in self.data.splits:
             return None
-        with evaluating(self.model), self.context.autocast():
-            part, borders = self.data.parts[split], self.data.borders[split]
-            return score_text(self.model, part, self.data.tokenizer, borders=borders, **self._reading())
+        with eval_mode(self.model), self.context.autocast():
+            text, boundaries = self.data.splits[split], self.data.boundaries[split]
+            return score_text(self.model, text, self.data.tokenizer, boundaries=boundaries, **self._window_settings())
 
     def sample(self) -> str:
-        """What the model writes at this moment."""
-        part = self.data.parts.get("validation", self.data.parts["train"])
+        """What the model generates at this point of training, after the prompt and a "|"."""
+        text = self.data.splits.get("validation", self.data.splits["train"])
+        tokenizer = self.data.tokenizer
         if not self.sample_tokens or not isinstance(self.model, LanguageModel):
             return ""
-        tokens = part[:SAMPLE_PROMPT_TOKENS].tolist()
+        prompt = text[:SAMPLE_PROMPT_TOKENS].tolist()
         if self.sample_prompt is not None:
-            tokens = self.data.tokenizer.encode(self.sample_prompt).tolist()
-        with evaluating(self.model), self.context.autocast():
-            given = torch.tensor([tokens], device=self.context.device)
-            (made,) = self.model.generate(given, max_tokens=self.sample_tokens, seed=self.context.seed)
-        return f"{self.data.tokenizer.decode(tokens)}|{self.data.tokenizer.between}{self.data.tokenizer.decode(made)}"
+            prompt = tokenizer.encode(self.sample_prompt).tolist()
+        with eval_mode(self.model), self.context.autocast():
+            tokens = torch.tensor([prompt], device=self.context.device)
+            (generated,) = self.model.generate(tokens, max_tokens=self.sample_tokens, seed=self.context.seed)
+        return f"{tokenizer.decode(prompt)}|{tokenizer.token_separator}{tokenizer.decode(generated)}"
 
-    def _reading(self) -> dict[str, Any]:
-        """How a part is read: what a saved model takes to read another text in the same way."""
+    def _window_settings(self) -> dict[str, Any]:
+        """How a split is read in windows; a saved model reads another text in the same way."""
         return {"context": self.data.context, "carries_state": self.windows.continues}
 
     def inference_facts(self) -> dict[str, Any]:
-        """The tokenizer, the window, and whether memory is carried from one to the next."""
-        return {"predictor": "text", "tokenizer": self.data.tokenizer.to_dict(), **self._reading()}
+        """The tokenizer, and how a text is read in windows."""
+        return {"predictor": "text_generator", "tokenizer": self.data.tokenizer.to_dict(), **self._window_settings()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the text, the memory of what stood before it, and which text."""
-        return {"windows": self.windows.state_dict(), "memory": self.memory, **self.data.identity()}
+        """The position in the text, the model's state there, and fingerprints of text and tokenizer."""
+        return {"windows": self.windows.state_dict(), "model_state": self.model_state, **self.data.identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave. Raises UserError if the text or its tokenizer is another."""
+        """Resume from a state. Raises UserError if it belongs to another text or tokenizer."""
         self.data.check_identity(state)
         self.windows.load_state_dict(state["windows"])
-        self.memory = to_device(state["memory"], self.context.device)
+        self.model_state = map_tensors(lambda tensor: tensor.to(self.context.device), state["model_state"])
 
 
-def detached(memory: Any) -> Any:
-    """Memory (None, a tensor, or tuples and lists of them) that no gradient flows into."""
-    if isinstance(memory, Tensor):
-        return memory.detach()
-    return type(memory)(detached(one) for one in memory) if isinstance(memory, tuple | list) else memory
+def map_tensors(function: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """A model's state with a function applied to its tensors.
 
-
-def to_device(memory: Any, device: torch.device) -> Any:
-    """Memory on `device`."""
-    if isinstance(memory, Tensor):
-        return memory.to(device)
-    return type(memory)(to_device(one, device) for one in memory) if isinstance(memory, tuple | list) else memory
+    Args:
+        function: of a tensor.
+        state: None, a tensor, or tuples and lists of them.
+    """
+    if isinstance(state, Tensor):
+        return function(state)
+    return type(state)(map_tensors(function, item) for item in state) if isinstance(state, tuple | list) else state

@@ -1,6 +1,7 @@
-"""Learning a text by filling blanks in it (BERT, arXiv 1810.04805, section 3.1). Knows no model by name.
+"""Masked language modelling: learning the masked tokens of a text (BERT, arXiv 1810.04805, section 3.1). Knows no model
+by name.
 
-B batch, T time, K hidden tokens of a row.
+B batch, T time, K masked tokens of a row.
 """
 
 from __future__ import annotations
@@ -15,75 +16,81 @@ from aibig.data.text.mask_tokens import mask_token_id, mask_tokens
 from aibig.data.text.text_data import TextData
 from aibig.errors import UserError
 from aibig.generation.language_model import LanguageModel
-from aibig.layers.modes import evaluating
-from aibig.metrics import functions as metrics
+from aibig.layers.modes import eval_mode
+from aibig.metrics.names import LOWER_IS_BETTER
 from aibig.metrics.outcomes import TokenOutcome
 from aibig.metrics.text_scores import score_masked_text
 from aibig.tasks.base import Batch, Context, Loss, Task
 
 
 class MaskedLanguageModelling(Task):
-    """Cross-entropy of hidden tokens, a seventh of each window, in windows that are shuffled anew each epoch.
+    """Cross-entropy of masked tokens, 15% of each window, in windows that are reshuffled each epoch.
 
-    Raises UserError for data that are read as a stream, and for a model that does not look ahead, or whose forward
-    takes no `places`.
+    Args:
+        model: that predicts masked tokens from both sides; its forward takes `masked_positions`.
+        data: the text.
+        context: of this rank.
+
+    Raises:
+        UserError: the model can't predict masked tokens, or the data are read as a stream.
     """
 
     counts: tuple[str, ...] = ("tokens",)
-    lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
+    lower_is_better: ClassVar[frozenset[str]] = LOWER_IS_BETTER
 
     def __init__(self, model: nn.Module, data: TextData, context: Context) -> None:
-        takes_places = "places" in inspect.signature(model.forward).parameters
-        if not takes_places or (isinstance(model, LanguageModel) and not model.looks_ahead):
+        predicts_masked = "masked_positions" in inspect.signature(model.forward).parameters
+        if not predicts_masked or (isinstance(model, LanguageModel) and not model.is_bidirectional):
             raise UserError(
-                f"a {type(model).__name__} fills no blanks; take the model 'bert', or 'lstm' with bidirectional: true"
+                f"a {type(model).__name__} can't predict masked tokens; take the model 'bert', or 'lstm' with "
+                "bidirectional: true"
             )
         self.model, self.data, self.context = model, data, context
         data.to(context.device)
         self.windows = data.training_windows(context.seed, context.rank, context.world_size)
         if self.windows.continues:
-            raise UserError("an encoder carries no memory; leave out data.order")
+            raise UserError("a model of masked tokens carries no state; leave out data.order")
         self.updates_per_epoch = self.windows.batches_per_epoch
         self.notes = data.notes
-        self.mask = mask_token_id(data.tokenizer)
+        self.mask_id = mask_token_id(data.tokenizer)
 
     @classmethod
     def from_config(cls, config: Config, context: Context) -> MaskedLanguageModelling:
         """Build data, model and task from the sections `data`, `model` and `task`."""
         data: TextData = config.create("data")
-        size = max(data.tokenizer.vocab_size, mask_token_id(data.tokenizer) + 1)
-        given = {"vocab_size": size, "context": data.context, "num_classes": None}
-        return cls(config.create("model", **given), data, context, **config.section("task"))
+        vocab_size = max(data.tokenizer.vocab_size, mask_token_id(data.tokenizer) + 1)
+        settings = {"vocab_size": vocab_size, "context": data.context, "num_classes": None}
+        return cls(config.create("model", **settings), data, context, **config.section("task"))
 
     def next_batch(self) -> Batch:
-        """The next windows with tokens hidden (B, T), the places of those (B K,), and what they are (B K,)."""
+        """The next windows with masked tokens (B, T), the positions of those (B K,), and their original ids (B K,)."""
         tokens = self.windows.next().tokens
-        hidden = mask_tokens(tokens, self.mask, self.data.tokenizer.vocab_size, self.context.generator)
-        return Batch(hidden, len(hidden[1]), {"tokens": tokens.numel() * self.context.world_size})
+        masked = mask_tokens(tokens, self.mask_id, self.data.tokenizer.vocab_size, self.context.generator)
+        return Batch(masked, len(masked[1]), {"tokens": tokens.numel() * self.context.world_size})
 
     def loss(self, batch: Batch) -> Loss:
-        """Mean cross-entropy of the hidden tokens, in nats."""
-        shown, places, targets = batch.data
-        scores, _ = self.model(shown, targets=targets, places=places)
-        return Loss(scores.nats.mean())
+        """Mean cross-entropy of the masked tokens, in nats."""
+        tokens, positions, targets = batch.data
+        scores, _ = self.model(tokens, targets=targets, masked_positions=positions)
+        return Loss(scores.cross_entropy.mean())
 
     def outcome(self, split: str) -> TokenOutcome | None:
-        """Losses of hidden tokens of the whole part, the same ones at each evaluation."""
-        if split not in self.data.parts:
+        """The loss of masked tokens of a whole split, the same ones at each evaluation."""
+        if split not in self.data.splits:
             return None
-        with evaluating(self.model), self.context.autocast():
-            return score_masked_text(self.model, self.data.parts[split], self.data.tokenizer, self.data.context)
+        with eval_mode(self.model), self.context.autocast():
+            return score_masked_text(self.model, self.data.splits[split], self.data.tokenizer, self.data.context)
 
     def inference_facts(self) -> dict[str, Any]:
-        """The tokenizer and the window."""
+        """The tokenizer and the context."""
         facts = {"tokenizer": self.data.tokenizer.to_dict(), "context": self.data.context}
-        return {"predictor": "blanks", **facts}
+        return {"predictor": "fill_mask", **facts}
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the text, and which text."""
+        """The position in the text, and fingerprints of text and tokenizer."""
         return {"windows": self.windows.state_dict(), **self.data.identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave. Raises UserError if the text or its tokenizer is another."""
+        """Resume from a state. Raises UserError if it belongs to another text or tokenizer."""
         self.data.check_identity(state)
         self.windows.load_state_dict(state["windows"])

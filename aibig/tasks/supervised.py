@@ -1,6 +1,6 @@
 """Learning targets from features: classification and regression. Knows no model by name.
 
-M members of an ensemble (a plain net has none), B batch, C classes or outputs.
+M members of an ensemble (1 for a single net), B batch, N rows of a split, C classes or outputs.
 """
 
 from __future__ import annotations
@@ -19,18 +19,24 @@ from aibig.data.arrays import fit_scaling
 from aibig.data.fingerprint import check_fingerprint
 from aibig.data.labelled import LabelledData
 from aibig.errors import UserError
-from aibig.layers.modes import evaluating
-from aibig.metrics import functions as metrics
+from aibig.layers.modes import eval_mode
+from aibig.metrics.names import LOWER_IS_BETTER
 from aibig.metrics.outcomes import ClassificationOutcome, RegressionOutcome
 from aibig.tasks.base import Batch, Context, Loss, Task
 
 
 class Supervised(Task):
-    """What classification and regression share: shuffled batches of samples, evaluation of a whole part."""
+    """What classification and regression share: shuffled batches of samples, and evaluation of a whole split.
+
+    Args:
+        model: called with the inputs of a batch.
+        data: samples with targets.
+        context: of this rank.
+    """
 
     counts: tuple[str, ...] = ("samples",)
-    target_type: ClassVar[str]  # what numbers are, where data could be either: "classes" or "values"
-    lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
+    target_type: ClassVar[str]  # how numeric targets are read where the data allow both: "classes" or "values"
+    lower_is_better: ClassVar[frozenset[str]] = LOWER_IS_BETTER
 
     def __init__(self, model: nn.Module, data: LabelledData, context: Context) -> None:
         self.model, self.data, self.context = model, data, context
@@ -42,50 +48,68 @@ class Supervised(Task):
     @classmethod
     def from_config(cls, config: Config, context: Context) -> Supervised:
         """Build data, model and task from the sections `data`, `model` and `task`."""
-        undecided = config.section("data").get("target_type") == "auto"
-        data: LabelledData = config.create("data", **({"target_type": cls.target_type} if undecided else {}))
-        with config.blaming("data"):
-            given = cls.model_settings(data)
-        check_inputs(config, given)
-        model = config.create("model", **given)
+        is_open = config.section("data").get("target_type") == "auto"
+        data: LabelledData = config.create("data", **({"target_type": cls.target_type} if is_open else {}))
+        with config.locating_errors("data"):
+            settings = cls.model_settings(data)
+        check_inputs(config, settings)
+        model = config.create("model", **settings)
         return cls(model, data, context, **config.section("task"))
 
     @classmethod
     @abstractmethod
     def model_settings(cls, data: LabelledData) -> dict[str, Any]:
-        """The settings of a model that the data decide, under every name that models give them."""
+        """The model settings that the data decide, under every name that models give them.
+
+        Args:
+            data: samples with targets.
+
+        Raises:
+            UserError: the targets are not of this task's type.
+        """
 
     def next_batch(self) -> Batch:
-        """The next of the shuffled batches: inputs, the model's arguments, and targets."""
+        """The next shuffled batch: a tuple of inputs, and the targets."""
         inputs, targets, size = self.batches.next()
         return Batch((inputs, targets), len(targets), {"samples": size})
 
     def predict(self, split: str) -> tuple[Tensor, Tensor] | None:
-        """The model's outputs, each (M, rows, C), and the targets of a part; None if there is no such part."""
-        if split not in self.data.parts:
+        """The model's outputs on a whole split.
+
+        Args:
+            split: "train", "validation" or "test".
+
+        Returns:
+            Outputs (M, N, C) and targets; None if there is no such split.
+        """
+        if split not in self.data.splits:
             return None
         outputs, targets = [], []
-        with evaluating(self.model), self.context.autocast():
-            for inputs, some_targets in self.data.evaluation_batches(split):
-                given = (one.to(self.context.device, non_blocking=True) for one in inputs)
-                outputs.append(members(self.model(*given)).float())
-                targets.append(some_targets)
+        with eval_mode(self.model), self.context.autocast():
+            for inputs, batch_targets in self.data.evaluation_batches(split):
+                on_device = (tensor.to(self.context.device, non_blocking=True) for tensor in inputs)
+                outputs.append(by_member(self.model(*on_device)).float())
+                targets.append(batch_targets)
         return torch.cat(outputs, 1), torch.cat(targets).to(self.context.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the order, and whose order it is."""
+        """The position in the order of the samples, and the data's fingerprint."""
         return {"order": self.batches.state_dict(), "data": self.data.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave. Raises UserError if the data are others."""
+        """Resume from a state. Raises UserError if it belongs to other data."""
         check_fingerprint(self.data.fingerprint, state["data"])
         self.batches.load_state_dict(state["order"])
 
 
 class Classification(Supervised):
-    """Which class: cross-entropy, over all members of an ensemble.
+    """Which class: cross-entropy, averaged over the members of an ensemble.
 
-    label_smoothing: probability spread over all classes (arXiv 1512.00567, section 7).
+    Args:
+        model: logits (B, C), or (M, B, C) of an ensemble.
+        data: samples with classes.
+        context: of this rank.
+        label_smoothing: probability spread over all classes (arXiv 1512.00567, section 7).
     """
 
     primary_metric: ClassVar[str] = "accuracy"
@@ -99,22 +123,21 @@ class Classification(Supervised):
 
     @classmethod
     def model_settings(cls, data: LabelledData) -> dict[str, Any]:
-        """As many outputs as classes. Raises UserError for targets without classes."""
+        """As many outputs as classes. Raises UserError for targets that are not classes."""
         classes = len(data.class_names)
         if not classes:
             raise UserError("has values for targets, no classes; name the classes, or use the task 'regression'")
         return {**data.model_settings(), "out_features": classes, "num_classes": classes}
 
     def loss(self, batch: Batch) -> Loss:
-        """Mean cross-entropy over members and samples."""
+        """Mean cross-entropy over members and samples; the accuracy is that of the members' mean logits."""
         inputs, targets = batch.data
-        scores = self.model(*inputs)  # (B, C), or (M, B, C)
-        mean = scores.detach()
-        wanted = targets
-        if scores.ndim == 3:
-            mean, wanted, scores = mean.mean(0), targets.repeat(len(scores)), scores.flatten(0, 1)
-        value = F.cross_entropy(scores, wanted, label_smoothing=self.label_smoothing)
-        return Loss(value, {"accuracy": (mean.argmax(1) == targets).float().mean()})
+        logits = self.model(*inputs)  # (B, C), or (M, B, C)
+        mean_logits, repeated = logits.detach(), targets
+        if logits.ndim == 3:
+            mean_logits, repeated, logits = mean_logits.mean(0), targets.repeat(len(logits)), logits.flatten(0, 1)
+        value = F.cross_entropy(logits, repeated, label_smoothing=self.label_smoothing)
+        return Loss(value, {"accuracy": (mean_logits.argmax(1) == targets).float().mean()})
 
     def outcome(self, split: str) -> ClassificationOutcome | None:
         """The members' mean probabilities."""
@@ -125,12 +148,18 @@ class Classification(Supervised):
         return ClassificationOutcome(probabilities.cpu().numpy(), predicted[1].cpu().numpy(), self.data.class_names)
 
     def inference_facts(self) -> dict[str, Any]:
-        """Scaling, and the names of the classes."""
+        """How inputs are prepared, and the class names."""
         return {**self.data.inference_facts(), "class_names": self.data.class_names}
 
 
 class Regression(Supervised):
-    """How much: mean squared error over all members of an ensemble, of targets scaled to mean 0 and variance 1."""
+    """How much: mean squared error of standardised targets, averaged over the members of an ensemble.
+
+    Args:
+        model: values (B, C), or (M, B, C) of an ensemble.
+        data: samples with values.
+        context: of this rank.
+    """
 
     primary_metric: ClassVar[str] = "rmse"
     target_type: ClassVar[str] = "values"
@@ -150,7 +179,7 @@ class Regression(Supervised):
     def loss(self, batch: Batch) -> Loss:
         """Mean squared error over members, samples and outputs, in units of the targets' variance."""
         inputs, targets = batch.data
-        outputs = members(self.model(*inputs)).float()  # (M, B, C)
+        outputs = by_member(self.model(*inputs)).float()  # (M, B, C)
         scaled = (targets - self.shift) / self.scale
         return Loss(F.mse_loss(outputs, scaled.expand_as(outputs)))
 
@@ -163,21 +192,37 @@ class Regression(Supervised):
         return RegressionOutcome(outputs.cpu().numpy(), predicted[1].cpu().numpy())
 
     def inference_facts(self) -> dict[str, Any]:
-        """Scaling of features and targets."""
+        """How inputs are prepared, and the scaling of the targets."""
         return {**self.data.inference_facts(), "target_shift": self.shift.tolist(), "target_scale": self.scale.tolist()}
 
 
-def members(outputs: Tensor) -> Tensor:
-    """Outputs as those of an ensemble: (B, C) -> (1, B, C); (M, B, C) stays."""
+def by_member(outputs: Tensor) -> Tensor:
+    """Outputs with an axis for the members of an ensemble.
+
+    Args:
+        outputs: (B, C), or (M, B, C).
+
+    Returns:
+        (M, B, C), where M is 1 for a single net.
+    """
     return outputs if outputs.ndim == 3 else outputs.unsqueeze(0)
 
 
-def check_inputs(config: Config, given: dict[str, Any]) -> None:
-    """Refuse a model that takes other inputs than the data, which decide the settings `given`, have to offer."""
-    declared = SECTIONS["model"].settings(config.named("model"))
-    with config.blaming("model"):
-        for setting, kind in (("in_channels", "images"), ("vocab_size", "texts")):
-            if setting in declared and setting not in given:
-                raise UserError(f"{config.named('model')!r} takes {kind}, and the data are none; take 'net', say")
-        if "vocab_size" in given and declared and "vocab_size" not in declared:
-            raise UserError(f"{config.named('model')!r} reads no texts; take one that does, such as 'lstm'")
+def check_inputs(config: Config, settings: dict[str, Any]) -> None:
+    """Refuse a model that takes other inputs than the data have.
+
+    Args:
+        config: of the run.
+        settings: model settings that the data decide.
+
+    Raises:
+        UserError: the model takes images or texts and the data are none, or the other way round.
+    """
+    name = config.name_of("model")
+    declared = SECTIONS["model"].settings(name)
+    with config.locating_errors("model"):
+        for setting, inputs in (("in_channels", "images"), ("vocab_size", "texts")):
+            if setting in declared and setting not in settings:
+                raise UserError(f"{name!r} takes {inputs}, but the data are none; take another model, such as 'net'")
+        if "vocab_size" in settings and declared and "vocab_size" not in declared:
+            raise UserError(f"{name!r} takes no texts; take a model that does, such as 'lstm'")

@@ -1,17 +1,27 @@
-"""What others may do while a run runs: look on, at a few moments. Knows no task."""
+"""What user code is called with while a run runs. Knows no task, and of the trainer what `TrainerView` lists."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:
-    from aibig.training.trainer import Result, Trainer
+if TYPE_CHECKING:  # the command line imports this before torch
+    from aibig.tasks.base import Task
+    from aibig.training.limits import Progress
+    from aibig.training.result import Result
+
+
+class TrainerView(Protocol):
+    """What a callback may rely on: the trainer's task, progress, and the run's folder (None: nothing is written)."""
+
+    task: Task
+    progress: Progress
+    run_folder: Path | None
 
 
 class Callback:
-    """Something told what happens: override what you want to hear of. On the main rank only.
+    """Called while a run runs: override the methods that you need. On the main rank only.
 
     A callback looks on and changes nothing: the run with it is the run without it, bit for bit. An exception in one
     ends the run, after a checkpoint has been saved from which `--resume` goes on exactly; so may one that ends it on
@@ -27,20 +37,39 @@ class Callback:
         aibig.train(config, callbacks=[WandB()])
     """
 
-    def on_begin(self, trainer: Trainer) -> None:
-        """Before the first update: `trainer.run_folder`, `.task`, and after a resume `.progress.step`, are there."""
+    def on_begin(self, trainer: TrainerView) -> None:
+        """Called before the first update.
+
+        Args:
+            trainer: with `task`, `progress` (after a resume that of the checkpoint) and `run_folder`.
+        """
 
     def on_log(self, line: Mapping[str, Any]) -> None:
-        """Every `log_every` updates, with a line of metrics.jsonl: kind "train", step, loss, lr, gradient_norm, ..."""
+        """Called every `log_every` updates.
+
+        Args:
+            line: as in metrics.jsonl: kind "train", step, loss, lr, gradient_norm, ...
+        """
 
     def on_evaluation(self, line: Mapping[str, Any]) -> None:
-        """After an evaluation, with its line: kind "validation", or "test" at the end, step and the metrics."""
+        """Called after an evaluation.
+
+        Args:
+            line: as in metrics.jsonl: kind "validation", or "test" at the end, step and the metrics.
+        """
 
     def on_save(self, path: Path) -> None:
-        """After a checkpoint has been written to the folder `path`, whole."""
+        """Called after a checkpoint has been written.
+
+        Args:
+            path: the checkpoint's folder.
+        """
 
     def on_end(self, result: Result) -> None:
-        """After the last evaluation, also of a run that was interrupted; the model has its best weights.
+        """Called after the last evaluation, also of a run that was interrupted; the model has its best weights.
 
         `aibig.train` writes the folder model/ and result.json after this.
+
+        Args:
+            result: of the run.
         """

@@ -1,4 +1,4 @@
-"""Which evaluation was the best, and when to wait no longer for a better one. Knows no task."""
+"""Which evaluation is the best, and when a run ends because of it: early stopping, or a goal. Knows no task."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from aibig.training.limits import Progress
 class Selection:
     """Judges evaluations by one metric.
 
-    metric: None for what the task says. patience: the run ends after so many evaluations in a row that were no
-    better than the best of before by more than `min_delta` (L. Prechelt, "Early stopping - but when?", 1998). goal:
-    the run ends as soon as the metric is as good as that.
+    Args:
+        metric: the metric; None for the task's primary metric.
+        patience: evaluations in a row, none better than the best before by more than `min_delta`, after which the
+            run ends (L. Prechelt, "Early stopping - but when?", 1998); None for no early stopping.
+        min_delta: the smallest gain of the metric that renews the patience.
+        goal: value of the metric that ends the run; None for none.
     """
 
     metric: str | None = None
@@ -26,36 +29,51 @@ class Selection:
 
     @property
     def needs_evaluation(self) -> bool:
-        """Whether it can be known only from an evaluation that what was asked for is possible."""
-        return any(one is not None for one in (self.metric, self.patience, self.goal))
+        """Whether only an evaluation can show that these settings are possible."""
+        return any(setting is not None for setting in (self.metric, self.patience, self.goal))
 
     def check(self, metrics: Mapping[str, float], primary_metric: str) -> None:
-        """Raise UserError if an evaluation that gave `metrics` can't be judged."""
+        """Check that an evaluation can be judged.
+
+        Args:
+            metrics: of the evaluation; empty if there is no validation split.
+            primary_metric: the task's.
+
+        Raises:
+            UserError: the metric is not among them.
+        """
         if not metrics and self.needs_evaluation:
-            wanted = {"patience": self.patience, "goal": self.goal, "best_metric": self.metric}
-            setting = next(name for name, value in wanted.items() if value is not None)
+            settings = {"patience": self.patience, "goal": self.goal, "best_metric": self.metric}
+            setting = next(name for name, value in settings.items() if value is not None)
             raise UserError(
-                f"trainer.{setting}: there is no validation part to judge by; give one (data.validation_fraction), or "
+                f"trainer.{setting}: there is no validation split to judge by; give one (data.validation_fraction), or "
                 "leave it out"
             )
         metric = self.metric or primary_metric
         if metrics and metric not in metrics:
-            whose = "trainer.best_metric" if self.metric else "the task's primary_metric"
-            known = nearest(metric, metrics) or ""
-            raise UserError(f"{whose}: {metric!r} is not evaluated{known}; there are: {', '.join(metrics)}")
+            culprit = "trainer.best_metric" if self.metric else "the task's primary_metric"
+            hint = nearest(metric, metrics) or ""
+            raise UserError(f"{culprit}: {metric!r} is not evaluated{hint}; there are: {', '.join(metrics)}")
 
     def judge(
         self, metrics: Mapping[str, float], primary_metric: str, lower_is_better: Collection[str], progress: Progress
     ) -> bool:
-        """Whether this evaluation is the best so far. `progress` keeps the best, and the patience used."""
+        """Whether this evaluation is the best so far.
+
+        Args:
+            metrics: of the evaluation.
+            primary_metric: the task's.
+            lower_is_better: names of the metrics of which a lower value is better.
+            progress: of the run; gets the best score, and the patience used.
+        """
         self.check(metrics, primary_metric)
         metric = self.metric or primary_metric
         progress.lower_is_better = metric in lower_is_better
         score, sign = metrics[metric], -1.0 if progress.lower_is_better else 1.0
 
         def gain(over: float | None) -> float:
-            gained = math.inf if over is None else sign * (score - over)
-            return gained if math.isfinite(score) else -math.inf  # NaN and infinity are never better
+            difference = math.inf if over is None else sign * (score - over)
+            return difference if math.isfinite(score) else -math.inf  # NaN and infinity are never better
 
         if gain(progress.patience_score) > self.min_delta:
             progress.patience_score, progress.patience_used = score, 0
@@ -67,7 +85,11 @@ class Selection:
         return True
 
     def reached(self, progress: Progress) -> str | None:
-        """What ends the run now, as its setting is called: "goal", "patience"; None if neither does."""
+        """What ends the run now, as its setting is called: "goal" or "patience"; None if neither does.
+
+        Args:
+            progress: of the run, as `judge` left it.
+        """
         if self.goal is not None and progress.best_score is not None:
             sign = -1.0 if progress.lower_is_better else 1.0
             if sign * (progress.best_score - self.goal) >= 0:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop at the next good moment. Knows nothing else."""
+"""Ctrl-C and SIGTERM as a request to stop at the next good moment. Knows nothing else."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from contextlib import contextmanager
 
 
 class StopSignal:
-    """Whether the user asked to stop; a second Ctrl-C stops at once."""
+    """Whether the user asked the run to stop; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
-        self.expressed = False
+        self.received = False
 
     @contextmanager
-    def heard(self) -> Iterator[None]:
-        """Signals are remembered in here. Outside the main thread, where Python hears none, nothing is."""
+    def handled(self) -> Iterator[None]:
+        """Signals are remembered within this context; outside the main thread, where Python gets none, not."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {one: signal.signal(one, self._remember) for one in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
-    def _remember(self, number: int, frame: object) -> None:
-        if self.expressed:
+    def _handle(self, number: int, frame: object) -> None:
+        if self.received:
             raise KeyboardInterrupt
-        self.expressed = True
+        self.received = True

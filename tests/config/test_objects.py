@@ -161,9 +161,9 @@ def test_a_model_that_was_made_before_is_trained_itself() -> None:
 
 
 def test_a_run_on_an_object_resumes_exactly(tmp_path: Path) -> None:
-    given = config(table(), target="sign")
-    aibig.train(given, out=tmp_path / "whole")
-    train_in_two_parts(given, 37, tmp_path / "parts")
+    sections = config(table(), target="sign")
+    aibig.train(sections, out=tmp_path / "whole")
+    train_in_two_parts(sections, 37, tmp_path / "parts")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -203,10 +203,10 @@ def test_an_object_that_cannot_be_used_is_named(section: str, value: Any, compla
 
 
 def test_nothing_big_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = table()
+    frame = table()
     monkeypatch.setattr(pd.DataFrame, "__deepcopy__", lambda *_: pytest.fail("copied"))
-    seen = aibig.load_config(config(given, target="sign")).values["data"]["name"].value
-    assert seen is given
+    value = aibig.load_config(config(frame, target="sign")).values["data"]["name"].value
+    assert value is frame
 
 
 class Pixels(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):

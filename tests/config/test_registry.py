@@ -12,7 +12,8 @@ from torch import nn
 
 import aibig
 from aibig.config.registry import SECTIONS, Entry, Registry, models
-from aibig.config.settings import REQUIRED, describe, load, read_settings
+from aibig.config.run_config import UNNAMED_SECTIONS
+from aibig.config.settings import REQUIRED, import_object, read_settings, type_description
 
 
 def run_python(code: str, cwd: Path) -> str:
@@ -57,15 +58,27 @@ def test_every_entry_can_be_imported_and_its_parsed_signature_is_the_real_one(se
     registry = SECTIONS[section]
     for name in registry.names():
         entry = registry.entry(name)
-        for target in filter(None, [entry.target, entry.into]):
+        for target in filter(None, [entry.target, entry.wrapper]):
             assert isinstance(target, str)
             parsed = read_settings(target, positional=registry.positional)
-            imported = read_settings(load(target), positional=registry.positional)
+            imported = read_settings(import_object(target), positional=registry.positional)
             assert parsed.keys() == imported.keys(), target
             for key, setting in parsed.items():
                 assert setting.default == imported[key].default, f"{target} {key}"
                 assert setting.annotation == imported[key].annotation, f"{target} {key}"
         assert entry.summary and entry.name == name
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_of_an_entry_has_a_line_on_it(section: str) -> None:
+    registry = SECTIONS[section]
+    settings = {(name, key): value for name in registry.names() for key, value in registry.settings(name).items()}
+    assert not [key for key, setting in settings.items() if not setting.about]
+
+
+@pytest.mark.parametrize("target", UNNAMED_SECTIONS.values())
+def test_every_setting_of_a_section_has_a_line_on_it(target: str) -> None:
+    assert not [key for key, setting in read_settings(target).items() if not setting.about]
 
 
 def test_a_decorated_class_is_a_model_like_any_other() -> None:
@@ -136,8 +149,57 @@ def test_a_name_that_a_module_gives_to_an_annotation_is_followed(
     )
     monkeypatch.syspath_prepend(tmp_path)
     settings = read_settings("with_alias.it:It")
-    assert describe(settings["kind"].annotation) == "one of 'a', 'b'"
-    assert describe(settings["other"].annotation) == "one of 'a', 'b' or null" and settings["far"].annotation is Any
+    assert type_description(settings["kind"].annotation) == "one of 'a', 'b'"
+    assert (
+        type_description(settings["other"].annotation) == "one of 'a', 'b' or null"
+        and settings["far"].annotation is Any
+    )
+
+
+def test_settings_of_a_base_class_are_shared_where_the_constructor_takes_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "with_bases"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "head.py").write_text(
+        "class Root:\n"
+        "    def __init__(self, *, deepest: int = 1, atoms: bool = True): ...\n"
+        "class Head(Root):\n"
+        '    """A head.\n\n    Args:\n        atoms: of a distribution.\n        hidden: width.\n    """\n\n'
+        "    def __init__(self, features, *, atoms: int = 51, hidden: int = 8, **more): ...\n"
+    )
+    (package / "net.py").write_text(
+        "from with_bases.head import Head as Base\n"
+        "class Net(Base):\n"
+        '    """A net.\n\n    Args:\n        hidden: width of the net.\n    """\n\n'
+        "    def __init__(self, given, *, hidden: float = 2.0, **more): ...\n"
+        "class Closed(Base):\n"
+        "    def __init__(self, *, hidden: int = 3): ...\n"
+        "def function(*, width: int = 4, **more): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for positional in (False, True):
+        parsed = read_settings("with_bases.net:Net", positional=positional)
+        assert parsed == read_settings(import_object("with_bases.net:Net"), positional=positional)
+        assert {name: setting.default for name, setting in parsed.items()} == {
+            **({"given": REQUIRED} if positional else {}),
+            **{"hidden": 2.0, "atoms": 51, "deepest": 1},
+        }
+        assert parsed["atoms"].annotation is int and parsed["atoms"].about == "of a distribution."
+        assert parsed["hidden"].annotation is float and parsed["hidden"].about == "width of the net."
+    assert list(read_settings("with_bases.net:Closed")) == ["hidden"]
+    assert list(read_settings("with_bases.net:function")) == ["width"]
+
+
+def test_settings_of_a_base_class_are_those_of_an_object_too() -> None:
+    class Base:
+        def __init__(self, *, atoms: int = 51, hidden: int = 8) -> None: ...
+
+    class Net(Base):
+        def __init__(self, *, hidden: int = 2, **more: Any) -> None: ...
+
+    assert {name: setting.default for name, setting in read_settings(Net).items()} == {"hidden": 2, "atoms": 51}
 
 
 def test_the_trainer_checks_its_settings_from_python_too() -> None:

@@ -12,9 +12,9 @@ from aibig.config.run_config import (
     find_config,
     load_config,
     parse_overrides,
-    read_yaml,
     shipped_configs,
 )
+from aibig.config.yaml_file import read_yaml
 from aibig.errors import UserError
 
 GOOD = """\
@@ -39,10 +39,10 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def complaints(path: Path, **overrides: object) -> list[str]:
+def complaints(path: Path) -> list[str]:
     """The lines of the error that a config gives, without the file's folder."""
     with pytest.raises(UserError) as caught:
-        load_config(path, overrides)
+        load_config(path)
     return [line.replace(f"{path.parent}/", "") for line in str(caught.value).split("\n")]
 
 
@@ -150,7 +150,7 @@ def test_a_value_that_yaml_cannot_make_is_named(value: str, tmp_path: Path) -> N
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(b"\xff\xfe\x00\x01")
-    assert complaints(path)[0].startswith("x.yaml: cannot be read")
+    assert complaints(path)[0].startswith("x.yaml: is not UTF-8 text (byte 0)")
 
 
 def test_shipped_configs_are_found_by_name() -> None:

@@ -1,6 +1,6 @@
 """What one rank of several does for test_contract_two_ranks.py: python contract_ranks.py FOLDER.
 
-All in one session, since starting a rank takes longer than everything that it does. What a scenario returns
+All in one session, since starting a rank takes longer than everything that it does. The result of a scenario
 is written to FOLDER/SCENARIO-RANK.pt, what its run writes to FOLDER/SCENARIO.
 """
 
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contract_tasks import Crash, Disagreeing, Following, Masked, Poisoned, crashing
+from contract_tasks import Crash, Disagreeing, Masked, Poisoned, WithTargetNetwork, crashing
 from torch import nn
 
 from aibig.data.arrays import ArrayData
 from aibig.data.bundled import digits
 from aibig.errors import UserError
-from aibig.layers.dtensor import full
+from aibig.layers.dtensor import full_tensor
 from aibig.models.net import Net
 from aibig.tasks.supervised import Classification
 from aibig.training.checkpoints import checkpoint
@@ -30,15 +30,18 @@ from aibig.training.optimizers import builders as optimizer
 from aibig.training.trainer import Trainer
 
 UPDATES = 5  # of Masked and Classification
-STEPS = 11  # of Following
+STEPS = 11  # of WithTargetNetwork
 PARALLEL = "replicate", "fully_shard"
 SGD, MUON = optimizer.sgd(lr=0.1), optimizer.muon(lr=0.05)
-FOLLOWING = {"soft": {"every": 1, "fraction": 0.2}, "hard": {"every": 3, "fraction": 1.0}}
+UPDATE_SETTINGS = {
+    "soft": {"target_update_interval": 1, "tau": 0.2},
+    "hard": {"target_update_interval": 3, "tau": 1.0},
+}
 
 
 def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights of a model, on every rank, whole."""
-    return {name: full(value.detach()).clone() for name, value in model.state_dict().items()}
+    """The full weights of a model, on every rank."""
+    return {name: full_tensor(value.detach()).clone() for name, value in model.state_dict().items()}
 
 
 def masked(folder: Path, accumulate: int, **settings: Any) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def masked(folder: Path, accumulate: int, **settings: Any) -> dict[str, Any]:
     return {"weights": whole_weights(task.model), "counts": counts}
 
 
-def following(
+def with_target_network(
     folder: Path,
     kind: str,
     *,
@@ -59,12 +62,12 @@ def following(
     make_optimizer: optimizer.OptimizerMaker = SGD,
     **settings: Any,
 ) -> dict[str, Any]:
-    """A target_network and an average, whole or crashed and resumed."""
+    """A target network and an average, uninterrupted or crashed and resumed."""
 
-    def fit(crash_at: int | None, resume: bool) -> Following:
+    def fit(crash_at: int | None, resume: bool) -> WithTargetNetwork:
         run = {"max_steps": STEPS, "save_every": 5, "log_every": 4, "ema_decay": 0.3}
         trainer = Trainer(make_optimizer, **run, **settings)
-        task = Following(trainer.context, **FOLLOWING[kind], noise=noise)
+        task = WithTargetNetwork(trainer.context, **UPDATE_SETTINGS[kind], noise=noise)
         trainer.fit(task if crash_at is None else crashing(task, crash_at), folder, resume=resume)
         return task
 
@@ -86,7 +89,7 @@ def classify(
     """Weights and test metrics of a few updates on digits; the last batch of an epoch has an odd size."""
     trainer = Trainer(make_optimizer, seed=5, max_epochs=1, eval_every=4, **settings)
     data = ArrayData(digits, batch_size=165, validation_fraction=0.1, test_fraction=0.2)
-    assert len(data.parts["train"][0]) % 165 % 2 == 1
+    assert len(data.splits["train"][0]) % 165 % 2 == 1
     task = Classification(Net(in_features=64, hidden=hidden, out_features=10), data, trainer.context)
     result = trainer.fit(task, folder)
     return {
@@ -103,8 +106,8 @@ def poisoned(folder: Path, poison: str, **settings: Any) -> dict[str, Any]:
     trainer = Trainer(max_steps=7, log_every=2, **settings)
     task = Poisoned(trainer.context, {3 + trainer.world.rank: poison})
     result = trainer.fit(task, folder)
-    before = [*task.weights, [one.detach().clone() for one in task.model.parameters()]]
-    weights = [[full(one) for one in model] for model in before]
+    models = [*task.weights, [parameter.detach().clone() for parameter in task.model.parameters()]]
+    weights = [[full_tensor(parameter) for parameter in model] for model in models]
     return {"weights": weights, "updated": task.updated, "skipped": result.progress.skipped}
 
 
@@ -129,7 +132,7 @@ def disagreeing(folder: Path, best: int, **settings: Any) -> dict[str, Any]:
 
 
 def unsaved_best(folder: Path, crash_at: int | None = None, **settings: Any) -> dict[str, Any]:
-    """The checkpoint of the best step, 6, finds the disk full; whole, or crashed after the next one and resumed."""
+    """The disk is full at the best step, 6; uninterrupted, or crashed after the next checkpoint and resumed."""
     write = checkpoint.try_to_write
 
     def fit(crash_at: int | None, resume: bool) -> Disagreeing:
@@ -155,30 +158,34 @@ def unsaved_best(folder: Path, crash_at: int | None = None, **settings: Any) -> 
 
 SCENARIOS: dict[str, Callable[[Path], dict[str, Any]]] = {"hopeless": hopeless}
 for _parallel in PARALLEL:
-    _how: dict[str, Any] = {"parallel": _parallel}
+    _settings: dict[str, Any] = {"parallel": _parallel}
     SCENARIOS |= {
-        f"masked 1 {_parallel}": partial(masked, accumulate=1, **_how),
-        f"masked 2 {_parallel}": partial(masked, accumulate=2, **_how),
-        f"clipped 2 {_parallel}": partial(masked, accumulate=2, clip_norm=0.3, **_how),
-        f"poisoned loss {_parallel}": partial(poisoned, poison="loss", **_how),
-        f"poisoned gradient {_parallel}": partial(poisoned, poison="gradient", **_how),
-        f"poisoned both {_parallel}": partial(poisoned, poison="both", **_how),
-        f"classification {_parallel}": partial(classification, **_how),
-        f"muon {_parallel}": partial(classification, make_optimizer=MUON, hidden=9, **_how),
-        f"muon whole {_parallel}": partial(following, kind="soft", noise=0.1, make_optimizer=MUON, **_how),
-        f"muon crashed {_parallel}": partial(
-            following, kind="soft", noise=0.1, make_optimizer=MUON, crash_at=7, **_how
+        f"masked 1 {_parallel}": partial(masked, accumulate=1, **_settings),
+        f"masked 2 {_parallel}": partial(masked, accumulate=2, **_settings),
+        f"clipped 2 {_parallel}": partial(masked, accumulate=2, clip_norm=0.3, **_settings),
+        f"poisoned loss {_parallel}": partial(poisoned, poison="loss", **_settings),
+        f"poisoned gradient {_parallel}": partial(poisoned, poison="gradient", **_settings),
+        f"poisoned both {_parallel}": partial(poisoned, poison="both", **_settings),
+        f"classification {_parallel}": partial(classification, **_settings),
+        f"muon {_parallel}": partial(classification, make_optimizer=MUON, hidden=9, **_settings),
+        f"muon whole {_parallel}": partial(
+            with_target_network, kind="soft", noise=0.1, make_optimizer=MUON, **_settings
         ),
-        f"disagreeing 2 {_parallel}": partial(disagreeing, best=2, **_how),
-        f"disagreeing 3 {_parallel}": partial(disagreeing, best=3, **_how),
-        f"unsaved whole {_parallel}": partial(unsaved_best, **_how),
-        f"unsaved crashed {_parallel}": partial(unsaved_best, crash_at=9, **_how),
+        f"muon crashed {_parallel}": partial(
+            with_target_network, kind="soft", noise=0.1, make_optimizer=MUON, crash_at=7, **_settings
+        ),
+        f"disagreeing 2 {_parallel}": partial(disagreeing, best=2, **_settings),
+        f"disagreeing 3 {_parallel}": partial(disagreeing, best=3, **_settings),
+        f"unsaved whole {_parallel}": partial(unsaved_best, **_settings),
+        f"unsaved crashed {_parallel}": partial(unsaved_best, crash_at=9, **_settings),
     }
-    for _kind in FOLLOWING:
+    for _kind in UPDATE_SETTINGS:
         SCENARIOS |= {
-            f"following {_kind} {_parallel}": partial(following, kind=_kind, **_how),
-            f"whole {_kind} {_parallel}": partial(following, kind=_kind, noise=0.1, **_how),
-            f"crashed {_kind} {_parallel}": partial(following, kind=_kind, noise=0.1, crash_at=7, **_how),
+            f"target network {_kind} {_parallel}": partial(with_target_network, kind=_kind, **_settings),
+            f"whole {_kind} {_parallel}": partial(with_target_network, kind=_kind, noise=0.1, **_settings),
+            f"crashed {_kind} {_parallel}": partial(
+                with_target_network, kind=_kind, noise=0.1, crash_at=7, **_settings
+            ),
         }
 
 

@@ -1,4 +1,4 @@
-"""Tasks of a few lines each: what the tests of the contract train, and examples of how one is written."""
+"""Tasks of a few lines each, for the tests of the contract, and as examples of how to write one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aibig.tasks.base import Batch, Context, Loss, Task
 
 
 class Line(Task):
-    """Fits a linear function of what it draws: about the shortest task there is."""
+    """Fits a linear function of random inputs: about the shortest task there is."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -35,7 +35,7 @@ class Line(Task):
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: what it draws, it draws from the context's generator."""
+        """Nothing: the trainer saves the context's generator."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -64,13 +64,13 @@ class Masked(Line):
         generator = torch.Generator().manual_seed(3)
         model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, outputs)).double()
         with torch.no_grad():
-            for one in model.parameters():
-                one.copy_(torch.randn(one.shape, generator=generator, dtype=torch.float64) / 2)
+            for parameter in model.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 2)
         return model
 
     @classmethod
     def rows(cls, update: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Inputs (ROWS, 3), targets and mask (ROWS,) of an update; the lonely first target is far off."""
+        """Inputs (ROWS, 3), targets and mask (ROWS,) of an update; the first target, alone in its part, is far off."""
         generator = torch.Generator().manual_seed(update)
         inputs = torch.randn(cls.ROWS, 3, generator=generator, dtype=torch.float64)
         targets = inputs.sum(1)
@@ -90,7 +90,7 @@ class Masked(Line):
         self.micro_batches += 1
         parts = self.context.accumulate * self.context.world_size
         part = micro * self.context.world_size + self.context.rank
-        inputs, targets, mask = (one.chunk(parts)[part] for one in self.rows(update))
+        inputs, targets, mask = (column.chunk(parts)[part] for column in self.rows(update))
         samples = len(inputs) * self.context.world_size
         return Batch((inputs, targets, mask), mask.sum().item(), {"samples": samples})
 
@@ -99,18 +99,22 @@ class Masked(Line):
         return Loss(self.mean_error(self.model, batch.data))
 
 
-class Following(Line):
-    """Fits values to those of a target_network, as double Q-learning does.
+class WithTargetNetwork(Line):
+    """Fits values to those of a target network, as double Q-learning does.
 
-    every, fraction: so many updates apart, the target_network moves so far. noise: of the inputs, drawn by each
-    rank for itself; without it all ranks together see what one alone sees.
+    Args:
+        context: of this rank.
+        target_update_interval: updates between those of the target network.
+        tau: fraction of the way that the target network moves at its update (Polyak averaging).
+        noise: standard deviation of each rank's own noise on the inputs; without it, all ranks together see the inputs
+            that a single rank sees.
     """
 
     ROWS = 12
 
-    def __init__(self, context: Context, *, every: int, fraction: float, noise: float = 0.0) -> None:
+    def __init__(self, context: Context, *, target_update_interval: int, tau: float, noise: float = 0.0) -> None:
         self.context = context
-        self.every, self.fraction, self.noise = every, fraction, noise
+        self.target_update_interval, self.tau, self.noise = target_update_interval, tau, noise
         self.model = Masked.make_model(outputs=3)
         self.target_network = copy.deepcopy(self.model).requires_grad_(False)
         self.target_networks = {"target_network": self.target_network}
@@ -118,40 +122,42 @@ class Following(Line):
 
     @classmethod
     def rows(cls, update: int) -> tuple[Tensor, Tensor]:
-        """Inputs now and next, each (ROWS, 3)."""
+        """Observations and next observations, each (ROWS, 3)."""
         generator = torch.Generator().manual_seed(update)
-        now, then = torch.randn(2, cls.ROWS, 3, generator=generator, dtype=torch.float64)
-        return now, then
+        observations, next_observations = torch.randn(2, cls.ROWS, 3, generator=generator, dtype=torch.float64)
+        return observations, next_observations
 
     @staticmethod
-    def error(model: nn.Module, target_network: nn.Module, now: Tensor, then: Tensor) -> Tensor:
-        """Mean squared difference to the target_network's value of what the model chooses next."""
-        values = model(now)
+    def error(model: nn.Module, target_network: nn.Module, observations: Tensor, next_observations: Tensor) -> Tensor:
+        """Mean squared difference to the target network's value of the model's next action."""
+        values = model(observations)
         with torch.no_grad():
-            best = model(then).argmax(1, keepdim=True)
-            wanted = now.sum(1, keepdim=True) + 0.9 * target_network(then).gather(1, best)
-        return (values - wanted).square().mean()
+            next_actions = model(next_observations).argmax(1, keepdim=True)
+            next_q_values = target_network(next_observations).gather(1, next_actions)
+            targets = observations.sum(1, keepdim=True) + 0.9 * next_q_values
+        return (values - targets).square().mean()
 
     def next_batch(self) -> Batch:
         """This rank's rows."""
-        now, then = (one[self.context.rank :: self.context.world_size] for one in self.rows(self.updates))
+        part = slice(self.context.rank, None, self.context.world_size)
+        observations, next_observations = (rows[part] for rows in self.rows(self.updates))
         self.updates += 1
-        noise = self.noise * torch.randn(now.shape, generator=self.context.generator, dtype=torch.float64)
-        return Batch((now + noise, then), len(now), {})
+        noise = self.noise * torch.randn(observations.shape, generator=self.context.generator, dtype=torch.float64)
+        return Batch((observations + noise, next_observations), len(observations), {})
 
     def loss(self, batch: Batch) -> Loss:
         """As `error` says."""
         return Loss(self.error(self.model, self.target_network, *batch.data))
 
     def after_update(self, step: int) -> None:
-        """The target_network moves."""
-        if step % self.every == 0:
+        """Update the target network."""
+        if step % self.target_update_interval == 0:
             with torch.no_grad():
-                for own, other in zip(self.target_network.parameters(), self.model.parameters(), strict=True):
-                    own.lerp_(other, self.fraction)
+                for target, online in zip(self.target_network.parameters(), self.model.parameters(), strict=True):
+                    target.lerp_(online, self.tau)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many batches were drawn; the trainer keeps the target_network."""
+        """How many batches there were; the trainer saves the target network."""
         return {"updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -160,7 +166,7 @@ class Following(Line):
 
 
 class Prioritised(Line):
-    """Draws rows in proportion to their last error: the carry is which they were, and what it is now."""
+    """Samples rows in proportion to their last error: the carry is their indices and new errors."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -168,16 +174,16 @@ class Prioritised(Line):
         self.inputs = torch.randn(32, 3, generator=generator)
         self.targets = self.inputs.prod(1, keepdim=True)
         self.priorities = torch.ones(32)
-        self.drawn: list[list[int]] = []  # for the tests to see
+        self.sampled: list[list[int]] = []  # for the tests
 
     def next_batch(self) -> Batch:
-        """Rows that were badly fitted."""
+        """Rows with large errors."""
         index = self.priorities.multinomial(4, generator=self.context.generator)
-        self.drawn.append(index.tolist())
+        self.sampled.append(index.tolist())
         return Batch((index, self.inputs[index], self.targets[index]), 4, {})
 
     def loss(self, batch: Batch) -> Loss:
-        """Mean squared error; carry: rows and priorities."""
+        """Mean squared error; carry: indices and priorities."""
         index, inputs, targets = batch.data
         errors = (self.model(inputs) - targets).square().squeeze(1)
         return Loss(errors.mean(), carry=(index, errors.detach() + 1e-3))
@@ -196,8 +202,8 @@ class Prioritised(Line):
         self.priorities = state["priorities"]
 
 
-class Remembering(Line):
-    """Predicts from an input and a memory of all before it: the carry is the memory, detached."""
+class Recurrent(Line):
+    """Predicts from inputs and a recurrent state: the carry is the detached state."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -205,7 +211,7 @@ class Remembering(Line):
         generator = torch.Generator().manual_seed(2)
         self.stream = torch.randn(2, 200, 2, generator=generator)
         self.position = 0
-        self.memory: Tensor | None = None
+        self.model_state: Tensor | None = None
 
     @staticmethod
     def error(outputs: Tensor, inputs: Tensor) -> Tensor:
@@ -213,28 +219,28 @@ class Remembering(Line):
         return (outputs.sum(2) - inputs.cumsum(1).sum(2)).square().mean()
 
     def next_batch(self) -> Batch:
-        """The next three inputs (2, 3, 2) of the stream, and the memory (1, 2, 4) of those before."""
+        """The next three inputs (2, 3, 2) of the stream, and the state (1, 2, 4) after those before."""
         inputs = self.stream[:, self.position : self.position + 3]
         self.position += 3
-        return Batch((inputs, self.memory), inputs.numel(), {})
+        return Batch((inputs, self.model_state), inputs.numel(), {})
 
     def loss(self, batch: Batch) -> Loss:
-        """carry: the memory."""
-        inputs, memory = batch.data
-        outputs, memory = self.model(inputs, memory)
-        return Loss(self.error(outputs, inputs), carry=memory.detach())
+        """carry: the state."""
+        inputs, state = batch.data
+        outputs, state = self.model(inputs, state)
+        return Loss(self.error(outputs, inputs), carry=state.detach())
 
     def after_loss(self, carry: Any) -> None:
-        """Remember."""
-        self.memory = carry
+        """Keep the state."""
+        self.model_state = carry
 
     def state_dict(self) -> dict[str, Any]:
-        """Position and memory."""
-        return {"position": self.position, "memory": self.memory}
+        """Position and recurrent state."""
+        return {"position": self.position, "model_state": self.model_state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.position, self.memory = state["position"], state["memory"]
+        self.position, self.model_state = state["position"], state["model_state"]
 
 
 class Poisoned(Line):
@@ -243,14 +249,14 @@ class Poisoned(Line):
     def __init__(self, context: Context, poison: dict[int, str]) -> None:
         super().__init__(context)
         self.poison = poison
-        self.begun = 0
-        self.weights: list[list[Tensor]] = []  # before each update, for the tests to see
-        self.updated: list[int] = []  # the steps that `after_update` was told of
+        self.started = 0
+        self.weights: list[list[Tensor]] = []  # before each update, for the tests
+        self.updated: list[int] = []  # the steps that `after_update` was called with
 
     def next_batch(self) -> Batch:
-        """As of a line."""
-        self.begun += 1
-        self.weights.append([one.detach().clone() for one in self.model.parameters()])
+        """As of `Line`."""
+        self.started += 1
+        self.weights.append([parameter.detach().clone() for parameter in self.model.parameters()])
         return super().next_batch()
 
     def loss(self, batch: Batch) -> Loss:
@@ -258,26 +264,26 @@ class Poisoned(Line):
         inputs, targets = batch.data
         outputs = self.model(inputs)
         value = F.mse_loss(outputs, targets)
-        match self.poison.get(self.begun):
+        match self.poison.get(self.started):
             case "both":
                 value = value * torch.nan
             case "loss":
-                value = value + torch.nan  # whose slope is finite
-            case "gradient":  # the root of zero is zero, and its slope infinite
+                value = value + torch.nan  # whose gradient is finite
+            case "gradient":  # the root of zero is zero, and its gradient infinite
                 value = value + (outputs - outputs.detach()).sum().sqrt()
         return Loss(value)
 
     def after_update(self, step: int) -> None:
-        """Note it."""
+        """Record the step."""
         self.updated.append(step)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many updates were begun."""
-        return {"begun": self.begun}
+        """How many batches there were."""
+        return {"started": self.started}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.begun = state["begun"]
+        self.started = state["started"]
 
 
 class Disagreeing(Line):
@@ -318,15 +324,15 @@ class Packed(nn.Module):
 
 
 class Crash(Exception):
-    """The end of a run that nothing in it foresaw."""
+    """An unexpected end of a run."""
 
 
 def crashing(task: Task, at: int) -> Task:
-    """`task`, whose run ends without warning after update `at`."""
-    after = task.after_update
+    """A task whose run crashes after update `at`."""
+    original = task.after_update
 
     def after_update(step: int) -> None:
-        after(step)
+        original(step)
         if step == at:
             raise Crash
 
@@ -334,18 +340,18 @@ def crashing(task: Task, at: int) -> Task:
     return task
 
 
-def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
-    """Where nested tensors and plain values differ in the least; times aside."""
-    if where.endswith("seconds"):
+def differences(left: Any, right: Any, path: str = "") -> Iterator[str]:
+    """Where nested tensors and plain values differ at all, except in times."""
+    if path.endswith("seconds"):
         return
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        for key in one:
-            yield from differences(one[key], other[key], f"{where}.{key}")
-    elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-        for number, (left, right) in enumerate(zip(one, other, strict=True)):
-            yield from differences(left, right, f"{where}.{number}")
-    elif isinstance(one, Tensor) and isinstance(other, Tensor):
-        if not (one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)):
-            yield where
-    elif one != other:
-        yield f"{where} ({one!r} and {other!r})"
+    if isinstance(left, dict) and isinstance(right, dict) and left.keys() == right.keys():
+        for key in left:
+            yield from differences(left[key], right[key], f"{path}.{key}")
+    elif isinstance(left, list | tuple) and isinstance(right, list | tuple) and len(left) == len(right):
+        for number, pair in enumerate(zip(left, right, strict=True)):
+            yield from differences(*pair, f"{path}.{number}")
+    elif isinstance(left, Tensor) and isinstance(right, Tensor):
+        if not (left.shape == right.shape and left.dtype == right.dtype and torch.equal(left, right)):
+            yield path
+    elif left != right:
+        yield f"{path} ({left!r} and {right!r})"

@@ -1,4 +1,4 @@
-"""A model with packed members learns, is judged and predicts through the tasks that plain nets use."""
+"""A model with packed members learns, is evaluated and predicts through the tasks that plain nets use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import aibig
 from aibig.config import registry
 from aibig.data.arrays import ArrayData, Arrays
 from aibig.inference.predictor import load_predictor
-from aibig.metrics import functions as metrics
+from aibig.metrics.classification import classification_metrics
+from aibig.metrics.regression import regression_metrics
 from aibig.tasks.base import Batch, Context
 from aibig.tasks.supervised import Classification, Regression, Supervised
 from aibig.training.optimizers import builders as optimizer
@@ -86,40 +87,40 @@ def test_each_member_gets_its_own_gradient(kind: type[Supervised]) -> None:
 
 def loss_of(task: Supervised, net: nn.Module, batch: Batch) -> Tensor:
     """The loss of another model in the same task."""
-    kept, task.model = task.model, net
+    previous, task.model = task.model, net
     try:
         return task.loss(batch).value
     finally:
-        task.model = kept
+        task.model = previous
 
 
-def disagree(model: nn.Module) -> None:
-    """Make members so sure, and so different, that a mean of scores is not a mean of probabilities."""
+def make_disagree(model: nn.Module) -> None:
+    """Make members so confident, and so different, that a mean of scores is not a mean of probabilities."""
     with torch.no_grad():
         model.weight.mul_(torch.tensor([20.0, 0.2, -1.0, 3.0]).view(MEMBERS, 1, 1))
 
 
-def test_classes_are_judged_by_the_mean_probability() -> None:
+def test_classes_are_evaluated_by_the_mean_probability() -> None:
     task = make_task(Classification, Context())
-    disagree(task.model)
-    features, targets = task.data.parts["validation"]
+    make_disagree(task.model)
+    features, targets = task.data.splits["validation"]
     scores = task.model(features).detach()
     mean_probability, mean_score = scores.softmax(2).mean(0), scores.mean(0).softmax(1)
     expected, mistaken = (
-        metrics.classification_metrics(one.numpy(), targets.numpy()) for one in (mean_probability, mean_score)
+        classification_metrics(values.numpy(), targets.numpy()) for values in (mean_probability, mean_score)
     )
     assert abs(expected["log_loss"] - mistaken["log_loss"]) > 0.1
     assert expected["accuracy"] != mistaken["accuracy"]
     assert task.evaluate("validation") == pytest.approx(expected, rel=1e-5)
 
 
-def test_values_are_judged_by_the_mean_in_their_own_units() -> None:
+def test_values_are_evaluated_by_the_mean_in_their_own_units() -> None:
     task = make_task(Regression, Context())
-    disagree(task.model)
-    features, targets = task.data.parts["validation"]
-    train = task.data.parts["train"][1]
+    make_disagree(task.model)
+    features, targets = task.data.splits["validation"]
+    train = task.data.splits["train"][1]
     values = task.model(features).detach().mean(0) * train.std(0, correction=0) + train.mean(0)
-    expected = metrics.regression_metrics(values.numpy(), targets.numpy())
+    expected = regression_metrics(values.numpy(), targets.numpy())
     assert task.evaluate("validation") == pytest.approx(expected, rel=1e-4)
 
 
@@ -133,7 +134,7 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("data", ["digits", "diabetes"])
-def test_what_is_exported_is_what_was_judged(data: str, packed: str, tmp_path: Path) -> None:
+def test_the_exported_model_is_the_evaluated_one(data: str, packed: str, tmp_path: Path) -> None:
     kind = {"digits": "classification", "diabetes": "regression"}[data]
     config = {"model": {"name": packed}, "task": {"name": kind}, "data": {"name": data}}
     run = aibig.train({**config, "trainer": {"max_epochs": 2, "ema_decay": 0.9}}, out=tmp_path / "run")
@@ -141,12 +142,12 @@ def test_what_is_exported_is_what_was_judged(data: str, packed: str, tmp_path: P
     from sklearn import datasets
 
     bunch = getattr(datasets, f"load_{data}")()
-    made = aibig.load_config(tmp_path / "run" / "config.yaml").create("data")
-    features, targets = made.parts["test"]
-    rows = (features * made.scale + made.shift).numpy()
+    data_source = aibig.load_config(tmp_path / "run" / "config.yaml").create("data")
+    features, targets = data_source.splits["test"]
+    rows = (features * data_source.scale + data_source.shift).numpy()
     assert rows.shape[1] == bunch.data.shape[1]
     predicted = load_predictor(tmp_path / "run").predict(rows)
-    measure = metrics.classification_metrics if kind == "classification" else metrics.regression_metrics
+    measure = classification_metrics if kind == "classification" else regression_metrics
     assert measure(predicted, targets.numpy()) == pytest.approx(run.result["metrics"], rel=1e-4)
 
     model = aibig.load_model(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Carries and target_networks: handed over in order, saved, and after a crash as if there had been none."""
+"""Carries and target networks: passed on in order, saved, and after a crash as if there had been none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from contract_tasks import Crash, Following, Prioritised, Remembering, crashing, differences
+from contract_tasks import Crash, Prioritised, Recurrent, WithTargetNetwork, crashing, differences
 from torch import nn
 
 from aibig.tasks.base import Batch, Context, Loss, Task
@@ -20,51 +20,53 @@ from aibig.training.trainer import Trainer
 
 STEPS = 11
 
-FOLLOWING = {"every": 1, "fraction": 0.2}, {"every": 3, "fraction": 1.0}
+UPDATE_SETTINGS = {"target_update_interval": 1, "tau": 0.2}, {"target_update_interval": 3, "tau": 1.0}
 TASKS: dict[str, Callable[[Context], Task]] = {
-    "soft target_network": lambda context: Following(context, **FOLLOWING[0], noise=0.1),
-    "hard target_network": lambda context: Following(context, **FOLLOWING[1], noise=0.1),
+    "soft updates": lambda context: WithTargetNetwork(context, **UPDATE_SETTINGS[0], noise=0.1),
+    "hard updates": lambda context: WithTargetNetwork(context, **UPDATE_SETTINGS[1], noise=0.1),
     "priorities": Prioritised,
-    "memory": Remembering,
+    "state": Recurrent,
 }
 
 
-def follow_by_hand(*, every: int, fraction: float, ema_decay: float) -> dict[str, nn.Module]:
-    """Model, target_network and average after a run of Following, in plain torch."""
-    task = Following(Context(), every=every, fraction=fraction)
-    model, target_network, average = task.model, task.target_network, copy.deepcopy(task.model)
+def train_by_hand(*, target_update_interval: int, tau: float, ema_decay: float) -> dict[str, nn.Module]:
+    """Model, target network and average after a run of WithTargetNetwork, in plain torch."""
+    task = WithTargetNetwork(Context(), target_update_interval=target_update_interval, tau=tau)
+    model, target_network, ema = task.model, task.target_network, copy.deepcopy(task.model)
     sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for step in range(1, STEPS + 1):
         sgd.zero_grad()
-        Following.error(model, target_network, *Following.rows(step - 1)).backward()
+        WithTargetNetwork.error(model, target_network, *WithTargetNetwork.rows(step - 1)).backward()
         sgd.step()
         decay = min(ema_decay, (1 + step) / (10 + step))
         with torch.no_grad():
-            parameters = (one.parameters() for one in (model, target_network, average))
-            for own, trailing, mean in zip(*parameters, strict=True):
-                mean.copy_(decay * mean + (1 - decay) * own)
-                if step % every == 0:
-                    trailing.copy_((1 - fraction) * trailing + fraction * own)
-    return {"model": model, "target_network": target_network, "average": average}
+            parameters = (module.parameters() for module in (model, target_network, ema))
+            for online, target, average in zip(*parameters, strict=True):
+                average.copy_(decay * average + (1 - decay) * online)
+                if step % target_update_interval == 0:
+                    target.copy_((1 - tau) * target + tau * online)
+    return {"model": model, "target_network": target_network, "ema": ema}
 
 
-def assert_followed(modules: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Modules of a checkpoint equal those made by hand, up to the rounding of float64."""
-    expected = follow_by_hand(**settings, ema_decay=0.3)
+def assert_modules_as_by_hand(modules: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Modules of a checkpoint equal those trained by hand, up to the rounding of float64."""
+    expected = train_by_hand(**settings, ema_decay=0.3)
     assert modules.keys() == expected.keys()
     for name, module in expected.items():
         assert modules[name].keys() == module.state_dict().keys()
         torch.testing.assert_close(dict(modules[name]), dict(module.state_dict()), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("settings", FOLLOWING, ids=["soft", "hard"])
-def test_follower_and_average_trail_the_model(settings: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", UPDATE_SETTINGS, ids=["soft", "hard"])
+def test_target_network_and_average_trail_the_model(settings: dict[str, Any], tmp_path: Path) -> None:
     trainer = Trainer(optimizer.sgd(lr=0.1), max_steps=STEPS, ema_decay=0.3)
-    task = Following(trainer.context, **settings)
+    task = WithTargetNetwork(trainer.context, **settings)
     trainer.fit(task, tmp_path)
     modules = checkpoint.read(checkpoint.path_of(tmp_path / "checkpoints", STEPS), "shared")["modules"]
-    assert_followed(modules, settings)
-    assert not list(differences(dict(task.model.state_dict()), dict(modules["average"]))), "what is left"
+    assert_modules_as_by_hand(modules, settings)
+    assert not list(differences(dict(task.model.state_dict()), dict(modules["ema"]))), (
+        "the exported model is the average"
+    )
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -77,7 +79,7 @@ def test_a_crash_changes_nothing(name: str, accumulate: int, tmp_path: Path) -> 
         task = TASKS[name](trainer.context)
         trainer.fit(task if crash_at is None else crashing(task, crash_at), folder, resume=resume)
         path = checkpoint.path_of(folder / "checkpoints", STEPS)
-        return {one: checkpoint.read(path, one) for one in ("shared", "rank-0")}
+        return {name: checkpoint.read(path, name) for name in ("shared", "rank-0")}
 
     whole = fit(tmp_path / "whole")
     with pytest.raises(Crash):
@@ -87,13 +89,13 @@ def test_a_crash_changes_nothing(name: str, accumulate: int, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_new_priorities_decide_the_next_draw(accumulate: int) -> None:
+def test_new_priorities_decide_the_next_sample(accumulate: int) -> None:
     trainer = Trainer(optimizer.sgd(lr=0.1), max_steps=STEPS, accumulate=accumulate)
     task = Prioritised(trainer.context)
     model, priorities = copy.deepcopy(task.model), torch.ones(32)
     generator = trainer.context.generator.clone_state()
     sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    drawn = []
+    sampled = []
     for _ in range(STEPS):
         sgd.zero_grad()
         for _ in range(accumulate):
@@ -101,39 +103,39 @@ def test_new_priorities_decide_the_next_draw(accumulate: int) -> None:
             errors = (model(task.inputs[index]) - task.targets[index]).square().squeeze(1)
             (errors.mean() / accumulate).backward()
             priorities[index] = errors.detach() + 1e-3
-            drawn.append(index.tolist())
+            sampled.append(index.tolist())
         sgd.step()
     trainer.fit(task)
-    assert task.drawn == drawn
+    assert task.sampled == sampled
     torch.testing.assert_close(task.priorities, priorities)
     torch.testing.assert_close(dict(task.model.state_dict()), dict(model.state_dict()))
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_memory_goes_from_micro_batch_to_micro_batch(accumulate: int) -> None:
+def test_state_carries_over_from_micro_batch_to_micro_batch(accumulate: int) -> None:
     trainer = Trainer(optimizer.sgd(lr=0.1), max_steps=STEPS, accumulate=accumulate)
-    task = Remembering(trainer.context)
+    task = Recurrent(trainer.context)
     model = copy.deepcopy(task.model)
     sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    memory, windows = None, iter(task.stream.split(3, 1))
+    state, windows = None, iter(task.stream.split(3, 1))
     for _ in range(STEPS):
         sgd.zero_grad()
         for _ in range(accumulate):
             inputs = next(windows)
-            outputs, memory = model(inputs, memory)
-            memory = memory.detach()
-            (Remembering.error(outputs, inputs) / accumulate).backward()
+            outputs, state = model(inputs, state)
+            state = state.detach()
+            (Recurrent.error(outputs, inputs) / accumulate).backward()
         sgd.step()
     trainer.fit(task)
     torch.testing.assert_close(dict(task.model.state_dict()), dict(model.state_dict()))
-    assert task.memory is not None and memory is not None
-    torch.testing.assert_close(task.memory, memory)
+    assert task.model_state is not None and state is not None
+    torch.testing.assert_close(task.model_state, state)
 
 
 def test_the_order_of_calls() -> None:
     calls: list[str] = []
 
-    class Listening(Prioritised):
+    class Recording(Prioritised):
         def next_batch(self) -> Batch:
             calls.append("next_batch")
             return super().next_batch()
@@ -149,9 +151,9 @@ def test_the_order_of_calls() -> None:
             calls.append("after_update before the step" if self.has_gradient() else f"after_update {step}")
 
         def has_gradient(self) -> bool:
-            return any(one.grad is not None for one in self.model.parameters())
+            return any(parameter.grad is not None for parameter in self.model.parameters())
 
     trainer = Trainer(max_steps=2, accumulate=2)
-    trainer.fit(Listening(trainer.context))
+    trainer.fit(Recording(trainer.context))
     micro = ["next_batch", "loss", "after_loss"]
     assert calls == [*micro, *micro, "after_update 1", *micro, *micro, "after_update 2"]

@@ -1,4 +1,4 @@
-"""Two ranks compute what one does: weights, target_networks, averages, skipped updates, resumed runs."""
+"""Two ranks compute what one does: weights, target networks, averages, skipped updates, resumed runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 import contract_ranks
 import pytest
 import torch
-from contract_ranks import FOLLOWING, MUON, PARALLEL, SCENARIOS, STEPS, UPDATES
+from contract_ranks import MUON, PARALLEL, SCENARIOS, STEPS, UPDATE_SETTINGS, UPDATES
 from contract_tasks import Masked, differences
-from test_contract_state import assert_followed
+from test_contract_state import assert_modules_as_by_hand
 from test_contract_weights import assert_same_weights, big_batch
 
 import aibig
 from aibig.training.checkpoints import checkpoint
-from aibig.training.logs.logbook import read_lines
+from aibig.training.logs.run_log import read_lines
 
 SECONDS = (
     300  # all scenarios need about 20 on an idle machine; a rank that waits in vain for another would wait half an hour
@@ -29,7 +29,7 @@ SECONDS = (
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where two ranks left what came of every scenario."""
+    """The folder where two ranks left the results of every scenario."""
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -56,15 +56,15 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outcomes(ranks: Path, scenario: str) -> list[dict[str, Any]]:
-    """What came of a scenario, by rank."""
-    found = []
+    """The results of a scenario, by rank."""
+    results = []
     for rank in range(2):
         path = ranks / f"{scenario}-{rank}.pt"
-        said = (ranks / f"stderr-{rank}").read_text()
-        assert path.is_file(), f"rank {rank} did not come to the end:\n{said[-2000:]}"
-        found.append(torch.load(path))
-        assert "error" not in found[-1], found[-1]["error"]
-    return found
+        stderr = (ranks / f"stderr-{rank}").read_text()
+        assert path.is_file(), f"rank {rank} did not come to the end:\n{stderr[-2000:]}"
+        results.append(torch.load(path))
+        assert "error" not in results[-1], results[-1]["error"]
+    return results
 
 
 def last_checkpoint(folder: Path) -> dict[str, Any]:
@@ -75,9 +75,8 @@ def last_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_ranks_end_alike(scenario: str, ranks: Path) -> None:
-    one, other = outcomes(ranks, scenario)
-    assert not list(differences(one, other))
+def test_ranks_end_with_the_same_results(scenario: str, ranks: Path) -> None:
+    assert not list(differences(*outcomes(ranks, scenario)))
 
 
 @pytest.mark.parametrize("parallel", PARALLEL)
@@ -92,7 +91,7 @@ def test_ranks_and_micro_batches_make_the_big_batch(accumulate: int, parallel: s
 
 
 @pytest.mark.parametrize("parallel", PARALLEL)
-def test_clipping_sees_the_gradient_of_all_ranks(parallel: str, ranks: Path) -> None:
+def test_clipping_uses_the_gradient_of_all_ranks(parallel: str, ranks: Path) -> None:
     for outcome in outcomes(ranks, f"clipped 2 {parallel}"):
         assert_same_weights(outcome["weights"], big_batch(clip_norm=0.3))
 
@@ -114,25 +113,25 @@ def test_classification_on_two_ranks_is_that_on_one(
 
 
 @pytest.mark.parametrize("parallel", PARALLEL)
-@pytest.mark.parametrize("kind", FOLLOWING)
-def test_follower_and_average_trail_the_model(kind: str, parallel: str, ranks: Path) -> None:
-    name = f"following {kind} {parallel}"
+@pytest.mark.parametrize("kind", UPDATE_SETTINGS)
+def test_target_network_and_average_trail_the_model(kind: str, parallel: str, ranks: Path) -> None:
+    name = f"target network {kind} {parallel}"
     modules = last_checkpoint(ranks / name)["shared"]["modules"]
-    assert_followed(modules, FOLLOWING[kind])
+    assert_modules_as_by_hand(modules, UPDATE_SETTINGS[kind])
     for outcome in outcomes(ranks, name):
-        assert not list(differences(outcome["weights"], dict(modules["average"]))), "what is left"
+        assert not list(differences(outcome["weights"], dict(modules["ema"]))), "the exported model is the average"
 
 
 @pytest.mark.parametrize("parallel", PARALLEL)
 @pytest.mark.parametrize(
     ("whole", "crashed"),
-    [*((f"whole {kind}", f"crashed {kind}") for kind in FOLLOWING), ("muon whole", "muon crashed")],
+    [*((f"whole {kind}", f"crashed {kind}") for kind in UPDATE_SETTINGS), ("muon whole", "muon crashed")],
 )
 def test_a_crash_changes_nothing(whole: str, crashed: str, parallel: str, ranks: Path) -> None:
     names = f"{whole} {parallel}", f"{crashed} {parallel}"
-    one, other = (last_checkpoint(ranks / name) for name in names)
-    assert one["shared"]["progress"]["step"] == STEPS
-    assert not list(differences(one, other))
+    checkpoints = [last_checkpoint(ranks / name) for name in names]
+    assert checkpoints[0]["shared"]["progress"]["step"] == STEPS
+    assert not list(differences(*checkpoints))
     assert not list(differences(*(outcomes(ranks, name) for name in names)))
 
 
@@ -142,9 +141,8 @@ def test_what_is_not_finite_on_one_rank_is_skipped_on_both(poison: str, parallel
     name = f"poisoned {poison} {parallel}"
     for outcome in outcomes(ranks, name):
         taken = [1, 2, 5, 6, 7]
-        weights = outcome["weights"]
-        changed = [bool(list(differences(*pair))) for pair in pairwise(weights)]
-        assert [step for step, one in enumerate(changed, 1) if one] == taken
+        changed = [bool(list(differences(*pair))) for pair in pairwise(outcome["weights"])]
+        assert [step for step, has_changed in enumerate(changed, 1) if has_changed] == taken
         assert (outcome["updated"], outcome["skipped"]) == (taken, 2)
     logged = {line["step"]: line["skipped"] for line in read_lines(ranks / name) if line["kind"] == "train"}
     assert [logged[step] for step in (2, 4, 6)] == [0, 2, 0]

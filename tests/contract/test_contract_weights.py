@@ -11,7 +11,7 @@ import torch
 from contract_tasks import Masked
 from torch import Tensor
 
-from aibig.training.logs.logbook import read_lines
+from aibig.training.logs.run_log import read_lines
 from aibig.training.optimizers import builders as optimizer
 from aibig.training.trainer import Trainer
 
@@ -24,10 +24,10 @@ def big_batch(clip_norm: float | None = None) -> dict[str, Tensor]:
 
 
 def mean_of_means(parts: int) -> dict[str, Tensor]:
-    """The weights after updates with the mistake: the mean of the parts' means."""
+    """The weights after updates with the mean of the parts' means, which is wrong."""
 
     def error(model: torch.nn.Module, rows: tuple[Tensor, ...]) -> Tensor:
-        pieces = zip(*(one.chunk(parts) for one in rows), strict=True)
+        pieces = zip(*(column.chunk(parts) for column in rows), strict=True)
         return torch.stack([Masked.mean_error(model, piece) for piece in pieces]).mean()
 
     return by_hand(error)
@@ -69,4 +69,4 @@ def test_the_mean_of_means_would_be_noticed(parts: int) -> None:
     with pytest.raises(AssertionError, match="not close"):
         assert_same_weights(mean_of_means(parts), big_batch())
     pairs = zip(mean_of_means(parts).values(), big_batch().values(), strict=True)
-    assert max((one - other).abs().max() for one, other in pairs) > 0.1
+    assert max((wrong - right).abs().max() for wrong, right in pairs) > 0.1

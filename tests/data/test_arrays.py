@@ -7,45 +7,45 @@ import pytest
 import torch
 
 from aibig.config.registry import datasets
-from aibig.config.settings import load
+from aibig.config.settings import import_object
 from aibig.data.arrays import ArrayData, Arrays
 from aibig.data.bundled import diabetes, digits
 from aibig.data.order import EpochOrder
 from aibig.errors import UserError
 
 
-def test_parts_share_no_row_and_leave_none_out() -> None:
+def test_splits_share_no_row_and_leave_none_out() -> None:
     arrays = digits()
     numbered = Arrays(np.arange(len(arrays.targets))[:, None], arrays.targets, arrays.class_names)
-    parts = ArrayData(numbered, scaling="none").parts
-    rows = torch.cat([features.flatten() for features, _ in parts.values()])
+    splits = ArrayData(numbered, scaling="none").splits
+    rows = torch.cat([features.flatten() for features, _ in splits.values()])
     assert sorted(rows.tolist()) == list(range(1797))
-    assert {name: len(targets) for name, (_, targets) in parts.items()} == {
+    assert {name: len(targets) for name, (_, targets) in splits.items()} == {
         **{"train": 1168, "test": 359, "validation": 270}
     }
 
 
-def test_every_part_has_its_share_of_each_class_and_the_split_is_its_own_seed() -> None:
+def test_every_split_has_its_share_of_each_class_and_a_seed_of_its_own() -> None:
     data, again, other = (ArrayData(digits, split_seed=seed) for seed in (0, 0, 1))
-    for name, (_, targets) in data.parts.items():
+    for name, (_, targets) in data.splits.items():
         shares = torch.bincount(targets, minlength=10) / len(targets)
         assert (shares - 0.1).abs().max() < 0.012, name
-    assert torch.equal(data.parts["test"][0], again.parts["test"][0])
-    assert not torch.equal(data.parts["test"][0], other.parts["test"][0])
+    assert torch.equal(data.splits["test"][0], again.splits["test"][0])
+    assert not torch.equal(data.splits["test"][0], other.splits["test"][0])
 
 
-def test_scaling_is_fitted_on_the_training_part_alone() -> None:
+def test_scaling_is_fitted_on_the_training_split_alone() -> None:
     data = ArrayData(diabetes)
-    train, test = data.parts["train"][0], data.parts["test"][0]
+    train, test = data.splits["train"][0], data.splits["test"][0]
     torch.testing.assert_close(train.mean(0), torch.zeros(10), atol=1e-5, rtol=0)
     torch.testing.assert_close(train.std(0, correction=0), torch.ones(10))
     assert test.mean(0).abs().max() > 1e-3
 
 
-def test_a_column_that_never_changes_is_harmless() -> None:
+def test_a_constant_column_is_harmless() -> None:
     features = np.stack([np.ones(50), np.arange(50.0)], 1)
     data = ArrayData(Arrays(features, np.arange(50) % 2, ["a", "b"]))
-    assert data.parts["train"][0].isfinite().all() and not data.parts["train"][0][:, 0].any()
+    assert data.splits["train"][0].isfinite().all() and not data.splits["train"][0][:, 0].any()
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_rows_that_cannot_be_used_are_named(features: np.ndarray, targets: np.nd
 
 
 def test_a_class_of_one_row_cannot_be_split() -> None:
-    with pytest.raises(UserError, match="can't be split into training and test part"):
+    with pytest.raises(UserError, match="can't be split into training and test split"):
         ArrayData(Arrays(np.ones((20, 1)), np.array([0] * 19 + [1]), ["a", "b"]))
 
 
@@ -77,13 +77,13 @@ def test_ranks_share_a_batch_out_between_them() -> None:
     alone = EpochOrder(23, 5, seed=1)
     ranks = [EpochOrder(23, 5, seed=1, rank=rank, world_size=2) for rank in range(2)]
     for _ in range(12):
-        whole, size = alone.next()
-        parts = [rank.next() for rank in ranks]
-        assert sorted(torch.cat([rows for rows, _ in parts]).tolist()) == sorted(whole.tolist())
-        assert {total for _, total in parts} == {size}
+        batch, size = alone.next()
+        shares = [rank.next() for rank in ranks]
+        assert sorted(torch.cat([rows for rows, _ in shares]).tolist()) == sorted(batch.tolist())
+        assert {total for _, total in shares} == {size}
 
 
-def test_a_single_row_that_is_left_over_joins_the_last_batch() -> None:
+def test_a_single_row_that_is_left_over_is_added_to_the_last_batch() -> None:
     for ranks in (1, 2):
         order = EpochOrder(21, 5, seed=1, world_size=ranks)
         assert [order.next()[1] for _ in range(5)] == [5, 5, 5, 6, 5] and order.epoch == 1
@@ -118,10 +118,10 @@ def test_targets_that_are_no_class_are_named() -> None:
     ],
 )
 def test_bundled_tables_are_whole_and_named(name: str, rows: int, columns: int, classes: int, column: str) -> None:
-    arrays = load(datasets.entry(name).target)()
+    arrays = import_object(datasets.entry(name).target)()
     assert arrays.features.shape == (rows, columns) and arrays.targets.shape == (rows,)
     assert len(arrays.feature_names) == columns and arrays.feature_names[0] == column
     assert len(arrays.class_names) == classes
-    assert all(type(one) is str for one in [*arrays.class_names, *arrays.feature_names])
+    assert all(type(name) is str for name in [*arrays.class_names, *arrays.feature_names])
     if classes:
         assert set(arrays.targets) == set(range(classes))

@@ -1,4 +1,4 @@
-"""Samples read ahead: neither workers nor prefetch change what is drawn, and nothing is left over."""
+"""Prefetched samples: neither workers nor prefetch change what is drawn at random, and no worker is left over."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from aibig.errors import UserError
 ROWS = 60
 
 
-class Drawn(Samples):
-    """Samples with random numbers beside their row, some slow to come."""
+class Noisy(Samples):
+    """Samples of the row and two random numbers, some slow to read."""
 
-    def __init__(self, bad: int | None = None) -> None:
-        self.targets, self.class_names, self.given = np.arange(ROWS) % 3, ["a", "b", "c"], {}
-        self.bad = bad
+    def __init__(self, damaged: int | None = None) -> None:
+        self.targets, self.class_names, self.predefined_splits = np.arange(ROWS) % 3, ["a", "b", "c"], {}
+        self.damaged = damaged
 
     def read(self, row: int, generator: torch.Generator | None) -> Tensor:
-        if row == self.bad and generator is not None:
-            raise UserError(f"drawn/{row}.jpg: is damaged")
+        if row == self.damaged and generator is not None:
+            raise UserError(f"noisy/{row}.jpg: is damaged")
         time.sleep(0.002 * (row % 4 == 0))
         noise = torch.zeros(2) if generator is None else torch.rand(2, generator=generator)
         return torch.cat([torch.tensor([float(row)]), noise])
 
 
-class DrawnByProcesses(Drawn):
-    in_processes = True
+class NoisyInProcesses(Noisy):
+    use_processes = True
 
 
 class Pairs(Dataset):  # type: ignore[type-arg]
@@ -64,95 +64,97 @@ class Broken(Pairs):
         return np.array([1 / (row - 7)]), row % 3
 
 
-def drawn(batches: Batches, count: int) -> list[tuple[Tensor, Tensor]]:
-    found = []
+def take(batches: Batches, count: int) -> list[tuple[Tensor, Tensor]]:
+    taken = []
     for _ in range(count):
         (features,), targets, size = batches.next()
         assert len(features) == len(targets) == size
-        found.append((features, targets))
-    return found
+        taken.append((features, targets))
+    return taken
 
 
-def assert_same(one: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]) -> None:
-    assert len(one) == len(other)
-    for (features, targets), (others, other_targets) in zip(one, other, strict=True):
-        assert torch.equal(features, others) and torch.equal(targets, other_targets)
+def assert_same(batches: list[tuple[Tensor, Tensor]], expected: list[tuple[Tensor, Tensor]]) -> None:
+    assert len(batches) == len(expected)
+    for batch, expected_batch in zip(batches, expected, strict=True):
+        assert all(map(torch.equal, batch, expected_batch))
 
 
 @pytest.mark.parametrize(
     ("kind", "workers", "prefetch"),
-    [(Drawn, 1, 0), (Drawn, 3, 1), (Drawn, 3, 5), (DrawnByProcesses, 1, 2), (DrawnByProcesses, 3, 3)],
+    [(Noisy, 1, 0), (Noisy, 3, 1), (Noisy, 3, 5), (NoisyInProcesses, 1, 2), (NoisyInProcesses, 3, 3)],
 )
 def test_workers_and_prefetch_change_nothing_also_after_a_resume(kind: Any, workers: int, prefetch: int) -> None:
-    expected = drawn(SampleData(Drawn(), batch_size=8, workers=0).training_batches(5, 0, 1), 13)
-    assert not torch.equal(*(torch.cat([one for one, _ in part]) for part in (expected[:5], expected[5:10])))
+    expected = take(SampleData(Noisy(), batch_size=8, workers=0).training_batches(5, 0, 1), 13)
+    assert not torch.equal(
+        *(torch.cat([features for features, _ in epoch]) for epoch in (expected[:5], expected[5:10]))
+    )
     data = SampleData(kind(), batch_size=8, workers=workers, prefetch=prefetch)
     batches = data.training_batches(5, 0, 1)
-    assert_same(drawn(batches, 7), expected[:7])
-    state = batches.state_dict()  # in the middle of the second epoch, with batches ahead
-    drawn(batches, 2)
+    assert_same(take(batches, 7), expected[:7])
+    state = batches.state_dict()  # in the middle of the second epoch, with prefetched batches
+    take(batches, 2)
     other = data.training_batches(5, 0, 1)
     other.load_state_dict(state)
-    assert_same(drawn(other, 6), expected[7:])
+    assert_same(take(other, 6), expected[7:])
     batches.load_state_dict(state)
-    assert_same(drawn(batches, 6), expected[7:])
+    assert_same(take(batches, 6), expected[7:])
 
 
 def test_an_epoch_has_every_sample_once_with_its_target_and_randomness_of_its_own() -> None:
-    data = SampleData(Drawn(), batch_size=8, workers=2)
+    data = SampleData(Noisy(), batch_size=8, workers=2)
     batches = data.training_batches(0, 0, 1)
-    epochs = [torch.cat([one for one, _ in drawn(batches, batches.per_epoch)]) for _ in range(2)]
+    epochs = [torch.cat([features for features, _ in take(batches, batches.per_epoch)]) for _ in range(2)]
     for epoch in epochs:
-        assert sorted(epoch[:, 0].int().tolist()) == data.parts["train"].tolist()
-    assert len({*torch.cat(epochs)[:, 1].tolist()}) == 2 * len(data.parts["train"])  # no number drawn twice
+        assert sorted(epoch[:, 0].int().tolist()) == data.splits["train"].tolist()
+    assert len({*torch.cat(epochs)[:, 1].tolist()}) == 2 * len(data.splits["train"])  # no number drawn twice
     for (features,), targets in data.evaluation_batches("test"):
-        assert features[:, 0].int().tolist() == data.parts["test"].tolist()
+        assert features[:, 0].int().tolist() == data.splits["test"].tolist()
         assert torch.equal(features[:, 0] % 3, targets) and not features[:, 1:].any()
 
 
 def test_ranks_share_the_samples_of_a_batch() -> None:
-    data = SampleData(Drawn(), batch_size=8, workers=2)
-    alone = drawn(data.training_batches(0, 0, 1), 3)
+    data = SampleData(Noisy(), batch_size=8, workers=2)
+    alone = take(data.training_batches(0, 0, 1), 3)
     ranks = [data.training_batches(0, rank, 2) for rank in range(2)]
     for features, _ in alone:
-        parts = torch.cat([rank.next()[0][0] for rank in ranks])
-        assert sorted(map(tuple, parts.tolist())) == sorted(map(tuple, features.tolist()))
+        shares = torch.cat([rank.next()[0][0] for rank in ranks])
+        assert sorted(map(tuple, shares.tolist())) == sorted(map(tuple, features.tolist()))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_dataset_of_torch_is_seeded_for_each_sample(workers: int, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = drawn(SampleData(dataset_samples(Pairs()), batch_size=8, workers=1).training_batches(0, 0, 1), 8)
+    expected = take(SampleData(dataset_samples(Pairs()), batch_size=8, workers=1).training_batches(0, 0, 1), 8)
     assert "the Pairs has no targets; reading all 60 samples once" in capsys.readouterr().err
     torch.manual_seed(9)
     before = torch.get_rng_state()
     data = SampleData(dataset_samples(Pairs(), test=Pairs()), batch_size=8, workers=workers, test_fraction=0.9)
-    assert len(data.parts["test"]) == ROWS and data.class_names == ["a", "b", "c"]
+    assert len(data.splits["test"]) == ROWS and data.class_names == ["a", "b", "c"]
     data = SampleData(dataset_samples(Pairs()), batch_size=8, workers=workers)
-    assert_same(drawn(data.training_batches(0, 0, 1), 8), expected)
+    assert_same(take(data.training_batches(0, 0, 1), 8), expected)
     assert torch.equal(torch.get_rng_state(), before)
     assert len({number for features, _ in expected for number in features[:, 1:].flatten().tolist()}) > 150
 
 
 def test_processes_may_be_spawned(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = drawn(SampleData(dataset_samples(Pairs()), batch_size=8, workers=0).training_batches(0, 0, 1), 2)
+    expected = take(SampleData(dataset_samples(Pairs()), batch_size=8, workers=0).training_batches(0, 0, 1), 2)
     monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: multiprocessing.context.SpawnContext())
     data = SampleData(dataset_samples(Pairs()), batch_size=8, workers=1)
-    assert_same(drawn(data.training_batches(0, 0, 1), 2), expected)
+    assert_same(take(data.training_batches(0, 0, 1), 2), expected)
 
 
-@pytest.mark.parametrize("kind", [Drawn, DrawnByProcesses])
+@pytest.mark.parametrize("kind", [Noisy, NoisyInProcesses])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_sample_that_cannot_be_read_is_named_when_its_batch_comes(kind: Any, workers: int) -> None:
-    data = SampleData(kind(bad=int(SampleData(Drawn()).parts["train"][3])), batch_size=4, workers=workers)
+    data = SampleData(kind(damaged=int(SampleData(Noisy()).splits["train"][3])), batch_size=4, workers=workers)
     batches = data.training_batches(0, 0, 1)
-    with pytest.raises(UserError, match=r"^drawn/\d+\.jpg: is damaged$"):
-        drawn(batches, batches.per_epoch)
+    with pytest.raises(UserError, match=r"^noisy/\d+\.jpg: is damaged$"):
+        take(batches, batches.per_epoch)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_of_a_users_dataset_is_one_line(workers: int) -> None:
     with pytest.raises(UserError, match=r"^sample 7 of the Broken can't be read: ZeroDivisionError: .*by zero$"):
-        drawn(
+        take(
             SampleData(
                 dataset_samples(Broken()), batch_size=60, test_fraction=0, validation_fraction=0, workers=workers
             ).training_batches(0, 0, 1),
@@ -160,7 +162,7 @@ def test_an_error_of_a_users_dataset_is_one_line(workers: int) -> None:
         )
 
 
-def test_what_is_no_dataset_or_has_samples_of_other_shapes_is_said() -> None:
+def test_an_object_that_is_no_dataset_and_samples_of_other_shapes_are_named() -> None:
     class Growing(Pairs):
         targets = Broken.targets
 
@@ -168,9 +170,9 @@ def test_what_is_no_dataset_or_has_samples_of_other_shapes_is_said() -> None:
             return np.zeros(1 + row), row % 3
 
     with pytest.raises(UserError, match="the train dataset is a generator, without samples by number"):
-        dataset_samples(one for one in ())
+        dataset_samples(sample for sample in ())
     with pytest.raises(UserError, match=r"sample \d+ has the shape \[\d+\], the first one \[\d+\]; make all alike"):
-        drawn(SampleData(dataset_samples(Growing()), workers=0).training_batches(0, 0, 1), 1)
+        take(SampleData(dataset_samples(Growing()), workers=0).training_batches(0, 0, 1), 1)
 
 
 @pytest.mark.parametrize(
@@ -182,14 +184,14 @@ def test_what_is_no_dataset_or_has_samples_of_other_shapes_is_said() -> None:
         (np.zeros(ROWS, int), ["a"], "one class only, 'a'"),
     ],
 )
-def test_targets_that_cannot_be_are_named_before_training(targets: Any, class_names: list[str], complaint: str) -> None:
-    samples = Drawn()
+def test_invalid_targets_are_named_before_training(targets: Any, class_names: list[str], complaint: str) -> None:
+    samples = Noisy()
     samples.targets, samples.class_names = targets, class_names
     with pytest.raises(UserError, match=complaint):
         SampleData(samples, workers=0)
 
 
-@pytest.mark.parametrize("kind", [Drawn, DrawnByProcesses])
+@pytest.mark.parametrize("kind", [Noisy, NoisyInProcesses])
 def test_data_that_are_let_go_leave_no_worker(kind: Any) -> None:
     def workers() -> set[Any]:
         return {*threading.enumerate(), *multiprocessing.active_children()}
@@ -197,7 +199,7 @@ def test_data_that_are_let_go_leave_no_worker(kind: Any) -> None:
     before = workers()
     data = SampleData(kind(), batch_size=8, workers=3)
     batches = data.training_batches(0, 0, 1)
-    drawn(batches, 1)
+    take(batches, 1)
     next(data.evaluation_batches("test"))
     assert workers() - before
     del data, batches
@@ -207,16 +209,16 @@ def test_data_that_are_let_go_leave_no_worker(kind: Any) -> None:
     assert not workers() - before
 
 
-@pytest.mark.parametrize("kind", ["Drawn", "DrawnByProcesses"])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_process_that_is_stopped_in_the_middle_leaves_none(kind: str, how: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["Noisy", "NoisyInProcesses"])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_a_process_that_is_stopped_in_the_middle_leaves_none(kind: str, stop: signal.Signals, tmp_path: Path) -> None:
     code = f"""
 import multiprocessing, signal
 from test_samples import {kind}, SampleData
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell in the background ignores it
 batches = SampleData({kind}(), batch_size=8, workers=2).training_batches(0, 0, 1)
 batches.next()
-print(*[one.pid for one in multiprocessing.active_children()], flush=True)
+print(*[process.pid for process in multiprocessing.active_children()], flush=True)
 while True:
     batches.next()
 """
@@ -226,16 +228,16 @@ while True:
     assert process.stdout is not None
     try:
         workers = [int(word) for word in process.stdout.readline().split()]
-        assert len(workers) == (2 if kind == "DrawnByProcesses" else 0)
-        process.send_signal(how)
-        said = process.communicate(timeout=60)[1].decode()
+        assert len(workers) == (2 if kind == "NoisyInProcesses" else 0)
+        process.send_signal(stop)
+        errors = process.communicate(timeout=60)[1].decode()
     finally:
         process.kill()
-    assert process.returncode in (-how, 1) and said.count("Traceback") == (how == signal.SIGINT)
+    assert process.returncode in (-stop, 1) and errors.count("Traceback") == (stop == signal.SIGINT)
     deadline = time.monotonic() + 20
-    while any(is_alive(one) for one in workers) and time.monotonic() < deadline:
+    while any(map(is_alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not any(is_alive(one) for one in workers)
+    assert not any(map(is_alive, workers))
 
 
 def is_alive(process: int) -> bool:

@@ -1,4 +1,4 @@
-"""Splits: every row once, by the rule that was asked for, or refused with the cure."""
+"""Splits: every row once, by the method that was asked for, or refused with the cure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aibig.data.splits import split_rows
+from aibig.data.splits import predefined_rows, split_rows
 from aibig.errors import UserError
 
 ROWS = 200
@@ -17,61 +17,73 @@ TIMES = np.random.default_rng(1).permutation(ROWS)
 
 
 @pytest.mark.parametrize(
-    "known",
-    [{}, {"classes": CLASSES}, {"groups": GROUPS, "classes": CLASSES}, {"times": TIMES}, {"given": {"test": [5, 3]}}],
-    ids=["random", "stratified", "grouped", "time", "given"],
+    "settings",
+    [
+        {},
+        {"classes": CLASSES},
+        {"groups": GROUPS, "classes": CLASSES},
+        {"times": TIMES},
+        {"predefined": {"test": [5, 3]}},
+    ],
+    ids=["random", "stratified", "grouped", "time", "predefined"],
 )
-def test_every_row_is_in_one_part_and_the_seed_decides(known: dict[str, Any]) -> None:
-    parts, again = (split_rows(ROWS, 0.15, 0.2, 3, **known) for _ in range(2))
-    assert list(parts) == ["train", "validation", "test"]
-    assert sorted(np.concatenate([*parts.values()]).tolist()) == list(range(ROWS))
-    assert all(np.array_equal(parts[name], again[name]) and (np.diff(parts[name]) > 0).all() for name in parts)
-    if "times" not in known:
-        assert not np.array_equal(parts["train"], split_rows(ROWS, 0.15, 0.2, 4, **known)["train"])
+def test_every_row_is_in_one_split_and_the_seed_decides(settings: dict[str, Any]) -> None:
+    splits, again = (split_rows(ROWS, 0.15, 0.2, 3, **settings) for _ in range(2))
+    assert list(splits) == ["train", "validation", "test"]
+    assert sorted(np.concatenate([*splits.values()]).tolist()) == list(range(ROWS))
+    assert all(np.array_equal(splits[name], again[name]) and (np.diff(splits[name]) > 0).all() for name in splits)
+    if "times" not in settings:
+        assert not np.array_equal(splits["train"], split_rows(ROWS, 0.15, 0.2, 4, **settings)["train"])
 
 
-def test_each_part_has_its_share_of_each_class() -> None:
+def test_each_split_has_its_share_of_each_class() -> None:
     for rows in split_rows(ROWS, 0.15, 0.2, 0, classes=CLASSES).values():
         assert abs(CLASSES[rows].mean() - 0.2) < 0.01
 
 
 def test_no_group_is_divided_and_sizes_and_classes_come_near() -> None:
     for seed in range(5):
-        parts = split_rows(ROWS, 0.15, 0.2, seed, classes=CLASSES, groups=GROUPS)
-        groups = [set(GROUPS[rows]) for rows in parts.values()]
+        splits = split_rows(ROWS, 0.15, 0.2, seed, classes=CLASSES, groups=GROUPS)
+        groups = [set(GROUPS[rows]) for rows in splits.values()]
         assert not groups[0] & groups[1] and not groups[1] & groups[2] and not groups[0] & groups[2]
         for name, fraction in (("validation", 0.15), ("test", 0.2)):
-            assert abs(len(parts[name]) / ROWS - fraction) < 0.03
-            assert abs(CLASSES[parts[name]].mean() - 0.2) < 0.06
+            assert abs(len(splits[name]) / ROWS - fraction) < 0.03
+            assert abs(CLASSES[splits[name]].mean() - 0.2) < 0.06
 
 
-def test_the_latest_rows_test_and_rows_of_one_moment_stay_together() -> None:
+def test_the_latest_rows_test_and_rows_of_the_same_time_stay_together() -> None:
     times = TIMES // 9
-    parts = split_rows(ROWS, 0.15, 0.2, 0, times=times)
-    assert times[parts["train"]].max() < times[parts["validation"]].min()
-    assert times[parts["validation"]].max() < times[parts["test"]].min()
-    assert len(parts["test"]) >= 40
+    splits = split_rows(ROWS, 0.15, 0.2, 0, times=times)
+    assert times[splits["train"]].max() < times[splits["validation"]].min()
+    assert times[splits["validation"]].max() < times[splits["test"]].min()
+    assert len(splits["test"]) >= 40
 
 
-def test_given_parts_are_kept_and_the_others_are_made_of_the_rest() -> None:
-    parts = split_rows(ROWS, 0.15, 0.2, 0, given={"test": np.arange(50)})
-    assert parts["test"].tolist() == list(range(50)) and len(parts["validation"]) == round(0.15 * 150)
-    whole = {"train": [0, 1], "validation": [2], "test": [3]}
-    assert {name: rows.tolist() for name, rows in split_rows(ROWS, 0.5, 0.5, 0, given=whole).items()} == whole
+def test_predefined_splits_are_kept_and_the_others_are_made_of_the_rest() -> None:
+    splits = split_rows(ROWS, 0.15, 0.2, 0, predefined={"test": np.arange(50)})
+    assert splits["test"].tolist() == list(range(50)) and len(splits["validation"]) == round(0.15 * 150)
+    complete = {"train": [0, 1], "validation": [2], "test": [3]}
+    splits = split_rows(ROWS, 0.5, 0.5, 0, predefined=complete)
+    assert {name: rows.tolist() for name, rows in splits.items()} == complete
+
+
+def test_splits_that_stand_one_after_another_have_consecutive_rows() -> None:
+    rows = predefined_rows({"train": 3, "test": 2, "validation": 0})
+    assert {name: index.tolist() for name, index in rows.items()} == {"test": [3, 4], "validation": []}
 
 
 @pytest.mark.parametrize(
     ("count", "settings", "complaint"),
     [
         (20, {"classes": [0] * 19 + [1], "class_names": ["a", "b"]}, "class 'b' has 1 row; .* set data.split=random"),
-        (10, {"classes": [0, 1, 2] * 3 + [0]}, "3 classes, but 2 of 10 rows for the test part"),
+        (10, {"classes": [0, 1, 2] * 3 + [0]}, "3 classes, but 2 of 10 rows for the test split"),
         (20, {"groups": [7] * 20}, "are of one group; give more groups"),
-        (20, {"times": [7] * 20}, "all rows of a moment"),
-        (20, {"split": "grouped"}, "split 'grouped' needs groups; name their column in data.group"),
-        (20, {"given": {"test": [1, 2], "validation": [2]}}, "row 2 is given to the parts 'test' and 'validation'"),
-        (20, {"given": {"test": [20]}}, "is given row 20, but rows go from 0 to 19"),
-        (20, {"given": {"tests": [2]}}, "a part 'tests'; there are: train, validation, test"),
-        (20, {"given": {"test": range(20)}}, "no row is left to train on"),
+        (20, {"times": [7] * 20}, "all rows have the same time"),
+        (20, {"method": "grouped"}, "split 'grouped' needs groups; name their column in data.group"),
+        (20, {"predefined": {"test": [1, 2], "validation": [2]}}, "row 2 is in the splits 'test' and 'validation'"),
+        (20, {"predefined": {"test": [20]}}, "has row 20, but rows go from 0 to 19"),
+        (20, {"predefined": {"tests": [2]}}, "a split 'tests'; there are: train, validation, test"),
+        (20, {"predefined": {"test": range(20)}}, "no row is left to train on"),
     ],
 )
 def test_rows_that_cannot_be_split_are_refused_with_the_cure(

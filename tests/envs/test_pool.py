@@ -1,4 +1,4 @@
-"""Environments in a pool: no transition crosses an episode's end, and any of them is rebuilt exactly."""
+"""Environments in a pool: no transition crosses an episode's end, and each is resumed exactly."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from aibig.config.registry import environments
-from aibig.envs.copies import Copies
-from aibig.envs.episodes import run_episodes
+from aibig.envs.episodes import SyncEpisodes, run_episodes
+from aibig.envs.gymnasium_vectors import SnapshotVector
 from aibig.envs.pool import EnvPool
-from aibig.envs.vectors import SnapshotVector
+from aibig.envs.sync_vector import SyncVector
 from aibig.errors import UserError
 
 
 class Counting(gymnasium.Env[Any, Any]):
     """Counts its steps: observation (episode, step). Ends after 3 steps, in every second episode by truncation.
 
-    Episodes are numbered over resets, so what it gives does not depend on the seed alone.
+    Episodes are numbered over resets, so its observations do not depend on the seed alone.
     """
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
@@ -37,9 +37,9 @@ class Counting(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> Any:
         self.count += 1
-        over = self.count == 3
-        ends = over and self.episode % 2 == 0
-        return np.array([self.episode, float(self.count)]), float(self.count), ends, over and not ends, {}
+        ended, is_even = self.count == 3, self.episode % 2 == 0
+        observation = np.array([self.episode, float(self.count)])
+        return observation, float(self.count), ended and is_even, ended and not is_even, {}
 
 
 class Random(Counting):
@@ -55,7 +55,7 @@ class Random(Counting):
 
 
 class Unseeded(Counting):
-    """Gives something else each time."""
+    """Returns other observations each time."""
 
     def step(self, action: Any) -> Any:
         observation, *rest = super().step(action)
@@ -63,7 +63,7 @@ class Unseeded(Counting):
 
 
 class Broken(Counting):
-    """Gives NaN."""
+    """Returns the reward NaN."""
 
     def step(self, action: Any) -> Any:
         _, _, *rest = super().step(action)
@@ -74,8 +74,8 @@ class Broken(Counting):
 def test_no_transition_crosses_an_episodes_end(vectorization: Any) -> None:
     pool = EnvPool(Counting, count=2, vectorization=vectorization)
     with pytest.warns(UserWarning, match="can't be resumed exactly"):
-        pool.begin(0)
-    first = pool.observation[:, 0].astype(int)  # trying what it is like took some
+        pool.reset(0)
+    first = pool.observation[:, 0].astype(int)  # checking the environment took some
     resets = 1 if vectorization == "sync" else 2  # a vector environment's own, then ours
     steps = [pool.step(np.zeros(2, np.int64)) for _ in range(12)]
     pool.close()
@@ -95,27 +95,27 @@ def test_no_transition_crosses_an_episodes_end(vectorization: Any) -> None:
         assert step.finished == ([(6.0, 3)] * 2 if count == 2 else [])
 
 
-def cart_poles() -> gymnasium.Env[Any, Any]:
-    """Without what would let the pool find its vector entry point."""
+def make_cart_pole() -> gymnasium.Env[Any, Any]:
+    """A function in which the pool finds no vector entry point."""
     return gymnasium.make("CartPole-v1")
 
 
 CART_POLE = partial(gymnasium.make, "CartPole-v1", disable_env_checker=True)
 POOLS: list[tuple[Any, str]] = [
     (Random, "sync"),
-    (cart_poles, "sync"),
+    (make_cart_pole, "sync"),
     (lambda: gymnasium.make("Acrobot-v1"), "sync"),
-    (cart_poles, "async"),
+    (make_cart_pole, "async"),
     (CART_POLE, "vector_entry_point"),
 ]
 
 
 @pytest.mark.parametrize(("make", "vectorization"), POOLS)
 @pytest.mark.parametrize("stop", [40, 41, 42, 43])
-def test_a_pool_is_rebuilt_in_the_middle_of_an_episode(make: Callable[[], Any], vectorization: Any, stop: int) -> None:
+def test_a_pool_resumes_in_the_middle_of_an_episode(make: Callable[[], Any], vectorization: Any, stop: int) -> None:
     pool, other = (EnvPool(make, count=3, vectorization=vectorization) for _ in range(2))
-    pool.begin(5)
-    other.begin(6)
+    pool.reset(5)
+    other.reset(6)
     generator = np.random.default_rng(0)
     for _ in range(stop):
         pool.step(generator.integers(pool.actions, size=3))
@@ -123,19 +123,19 @@ def test_a_pool_is_rebuilt_in_the_middle_of_an_episode(make: Callable[[], Any], 
     assert other.restarted == []
     for _ in range(40):
         actions = generator.integers(pool.actions, size=3)
-        ours, theirs = pool.step(actions), other.step(actions)
-        assert np.array_equal(ours.next_observation, theirs.next_observation)
-        assert np.array_equal(ours.is_transition, theirs.is_transition)
-        assert np.array_equal(ours.reward, theirs.reward) and ours.finished == theirs.finished
+        step, resumed = pool.step(actions), other.step(actions)
+        assert np.array_equal(step.next_observation, resumed.next_observation)
+        assert np.array_equal(step.is_transition, resumed.is_transition)
+        assert np.array_equal(step.reward, resumed.reward) and step.finished == resumed.finished
     pool.close()
     other.close()
 
 
-def test_a_vector_entry_point_gives_what_single_environments_give() -> None:
+def test_a_vector_entry_point_returns_what_single_environments_return() -> None:
     """Of CartPole, whose vector resets by itself: dynamics, ends by either reason, and the step after an end."""
     pool = EnvPool(partial(CART_POLE, max_episode_steps=12), count=4)
     assert isinstance(pool._vector, SnapshotVector)
-    pool.begin(0)
+    pool.reset(0)
     single, ends = gymnasium.make("CartPole-v1").unwrapped, []
     single.reset(seed=0)
     generator, length = np.random.default_rng(0), np.zeros(4)
@@ -149,41 +149,41 @@ def test_a_vector_entry_point_gives_what_single_environments_give() -> None:
                 continue
             length[copy] += 1
             single.state, single.steps_beyond_terminated = step.observation[copy].astype(np.float64), None
-            after, reward, terminated, *_ = single.step(int(actions[copy]))
-            np.testing.assert_allclose(after, step.next_observation[copy], rtol=1e-4, atol=1e-5)
+            observation, reward, terminated, *_ = single.step(int(actions[copy]))
+            np.testing.assert_allclose(observation, step.next_observation[copy], rtol=1e-4, atol=1e-5)
             assert reward == step.reward[copy] and step.truncated[copy] == (length[copy] == 12)
             assert terminated == step.terminated[copy]
         ends += [length for _, length in step.finished]
     assert min(ends) < max(ends) == 12
 
 
-def test_which_vectorisation_is_taken() -> None:
-    assert isinstance(EnvPool(CART_POLE)._vector, Copies), "a single one is faster by itself"
-    assert isinstance(EnvPool(CART_POLE, count=2, vectorization="sync")._vector, Copies)
-    assert isinstance(EnvPool(cart_poles, count=2)._vector, Copies)
+def test_which_vectorization_is_taken() -> None:
+    assert isinstance(EnvPool(CART_POLE)._vector, SyncVector), "a single one is faster by itself"
+    assert isinstance(EnvPool(CART_POLE, count=2, vectorization="sync")._vector, SyncVector)
+    assert isinstance(EnvPool(make_cart_pole, count=2)._vector, SyncVector)
     with pytest.raises(UserError, match="has no vector entry point"):
         EnvPool(partial(gymnasium.make, "Acrobot-v1"), count=2, vectorization="vector_entry_point")
 
 
 class Masked(Counting):
-    """Allows one action, which the step tells: in a Dict observation."""
+    """Allows one action, which depends on the step; the mask is in a Dict observation."""
 
     observation_space = gymnasium.spaces.Dict(  # type: ignore[assignment]
-        {"action_mask": gymnasium.spaces.MultiBinary(2), "seen": gymnasium.spaces.Box(-1, 9, (1,), np.float32)}
+        {"action_mask": gymnasium.spaces.MultiBinary(2), "count": gymnasium.spaces.Box(-1, 9, (1,), np.float32)}
     )
 
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         mask = np.array([self.count % 2 == 0, self.count % 2 == 1], np.int8)
-        return {"action_mask": mask, "seen": np.array([self.count], np.float32)}
+        return {"action_mask": mask, "count": np.array([self.count], np.float32)}
 
     def reset(self, **settings: Any) -> Any:
         super().reset(**settings)
-        return self.seen(), {}
+        return self.observe(), {}
 
     def step(self, action: Any) -> Any:
-        assert self.seen()["action_mask"][action]
+        assert self.observe()["action_mask"][action]
         _, *rest = super().step(action)
-        return self.seen(), *rest
+        return self.observe(), *rest
 
 
 class MaskedInInfo(Masked):
@@ -192,46 +192,46 @@ class MaskedInInfo(Masked):
     observation_space = gymnasium.spaces.Box(-1, 9, (1,), np.float32)  # type: ignore[assignment]
 
     def reset(self, **settings: Any) -> Any:
-        seen, _ = super().reset(**settings)
-        return seen["seen"], {"action_mask": seen["action_mask"]}
+        observation, _ = super().reset(**settings)
+        return observation["count"], {"action_mask": observation["action_mask"]}
 
     def step(self, action: Any) -> Any:
-        seen, reward, terminated, truncated, _ = super().step(action)
-        return seen["seen"], reward, terminated, truncated, {"action_mask": seen["action_mask"]}
+        observation, *rest, _ = super().step(action)
+        return observation["count"], *rest, {"action_mask": observation["action_mask"]}
 
 
 @pytest.mark.parametrize("make", [Masked, MaskedInInfo])
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
-def test_masks_stand_beside_the_observations_they_belong_to(make: Any, vectorization: Any) -> None:
+def test_a_mask_belongs_to_its_observation(make: Any, vectorization: Any) -> None:
     pool = EnvPool(make, count=2, vectorization=vectorization)
     assert pool.has_action_masks and pool.observation_shape == (1,)
-    pool.begin(0)
+    pool.reset(0)
     for _ in range(9):
         step = pool.step(pool.observation[:, 0].astype(np.int64) % 2)
         for observation, mask in ((step.observation, step.action_mask), (step.next_observation, step.next_action_mask)):
             assert mask is not None and np.array_equal(mask.argmax(1), observation[:, 0] % 2)
     pool.close()
-    returns, _ = pool.run_episodes(lambda seen, mask: mask.argmax(1), range(3))
+    returns, _ = pool.run_episodes(lambda observation, mask: mask.argmax(1), range(3))
     assert returns.tolist() == [6.0] * 3
 
 
 class Strict(MaskedInInfo):
-    """Begins where the first action is forbidden, and allows none where an episode has ended."""
+    """Starts where the first action is not allowed, and allows none where an episode has ended."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first = 1
 
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         mask = np.array([self.count % 2 == self.first, self.count % 2 != self.first], np.int8)
-        return {"action_mask": mask * (self.count < 3), "seen": np.array([self.count], np.float32)}
+        return {"action_mask": mask * (self.count < 3), "count": np.array([self.count], np.float32)}
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
-def test_only_what_is_allowed_is_played_also_when_rebuilding(vectorization: Any) -> None:
+def test_only_allowed_actions_are_taken_also_when_resuming(vectorization: Any) -> None:
     pool, other = (EnvPool(Strict, count=2, vectorization=vectorization) for _ in range(2))
-    pool.begin(0)
-    other.begin(1)
+    pool.reset(0)
+    other.reset(1)
     for _ in range(6):
         assert pool.action_mask is not None
         pool.step(pool.action_mask.argmax(1))
@@ -242,7 +242,7 @@ def test_only_what_is_allowed_is_played_also_when_rebuilding(vectorization: Any)
 
 
 class Capricious(Strict):
-    """Each of its episodes begins with another mask, whatever the seed."""
+    """Each of its episodes starts with another mask, whatever the seed."""
 
     def reset(self, **settings: Any) -> Any:
         self.first = 1 - self.first
@@ -250,25 +250,25 @@ class Capricious(Strict):
 
     def step(self, action: Any) -> Any:
         _, reward, terminated, truncated, _ = Counting.step(self, action)
-        seen = self.seen()
-        return np.random.normal(size=1), reward, terminated, truncated, {"action_mask": seen["action_mask"]}
+        info = {"action_mask": self.observe()["action_mask"]}
+        return np.random.normal(size=1), reward, terminated, truncated, info
 
 
-def test_an_environment_that_begins_anew_brings_its_mask() -> None:
+def test_an_environment_that_is_reset_at_resume_brings_its_mask() -> None:
     pool, other = EnvPool(Capricious), EnvPool(Capricious)
-    with pytest.warns(UserWarning, match="'Capricious' gives other observations for the same seed"):
-        pool.begin(0)
+    with pytest.warns(UserWarning, match="'Capricious' returns other observations for the same seed"):
+        pool.reset(0)
     assert pool.action_mask is not None
     pool.step(pool.action_mask.argmax(1))
     other.action_mask = None
-    with pytest.warns(UserWarning, match="begins a new episode"):
+    with pytest.warns(UserWarning, match="starts a new episode"):
         other.load_state_dict(pool.state_dict())
-    allowed = np.array(other._vector.envs[0].unwrapped.seen()["action_mask"], bool)  # type: ignore[attr-defined]
+    allowed = np.array(other._vector.envs[0].unwrapped.observe()["action_mask"], bool)  # type: ignore[attr-defined]
     assert np.array_equal(other.action_mask[0], allowed)  # type: ignore[index]
 
 
 class MaskedAtFirst(MaskedInInfo):
-    """Forgets its mask after the reset."""
+    """Has no mask after the reset."""
 
     def step(self, action: Any) -> Any:
         return *super().step(action)[:4], {}
@@ -288,8 +288,8 @@ class Scalar(Counting):
         return np.float32(self.count), *rest
 
 
-class Places(Counting):
-    """Discrete and composed observations, which are flattened."""
+class Rooms(Counting):
+    """Discrete and Dict observations, which are flattened."""
 
     observation_space = gymnasium.spaces.Dict(  # type: ignore[assignment]
         {"room": gymnasium.spaces.Discrete(3), "clock": gymnasium.spaces.Box(0, 9, (2,), np.float32)}
@@ -305,7 +305,7 @@ class Places(Counting):
 
 
 class Screen(Counting):
-    """Pictures of bytes."""
+    """Images of bytes."""
 
     observation_space = gymnasium.spaces.Box(0, 255, (4, 5), np.uint8)
 
@@ -319,12 +319,12 @@ class Screen(Counting):
 
 
 def test_observations_are_flattened_or_stacked_and_bytes_stay_bytes() -> None:
-    pool = EnvPool(Places)
-    pool.begin(0)
+    pool = EnvPool(Rooms)
+    pool.reset(0)
     assert pool.step(np.zeros(1, np.int64)).next_observation.tolist() == [[1, 1, 0, 1, 0]]
     assert EnvPool(Scalar).observation_shape == (1,)
     screen = EnvPool(Screen, frame_stack=3, count=2)
-    screen.begin(0)
+    screen.reset(0)
     assert screen.observation_shape == (3, 4, 5) and screen.observation_dtype == np.uint8
     step = screen.step(np.zeros(2, np.int64))
     assert step.next_observation.dtype == np.uint8 and step.next_observation[1, :, 0, 0].tolist() == [0, 0, 1]
@@ -347,10 +347,10 @@ class Misshapen(Counting):
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (TakesFour, "'TakesFour': step gives tuple; gymnasium's API wants .observation, reward, terminated"),
-        (Misshapen, r"'Misshapen': reset gives an observation of shape \(3,\), its space says \(2,\)"),
+        (TakesFour, "'TakesFour': step returns tuple; gymnasium's API wants .observation, reward, terminated"),
+        (Misshapen, r"'Misshapen': reset returns an observation of shape \(3,\), its space says \(2,\)"),
         (dict, "the environment is a dict, not a gymnasium.Env"),
-        (MaskedAtFirst, "info of reset has 'action_mask', that of step has not; give it in both"),
+        (MaskedAtFirst, "info of reset has 'action_mask', that of step has not; return it in both"),
         (
             partial(gymnasium.make, "FrozenLake-v1", map_name="9x9"),
             r"can't be made with these settings \(KeyError: '9x9'",
@@ -363,27 +363,27 @@ def test_what_does_not_follow_the_api_is_named(make: Any, complaint: str) -> Non
         EnvPool(make)
 
 
-def test_an_environment_that_does_not_repeat_is_named() -> None:
+def test_an_environment_that_is_not_deterministic_is_named() -> None:
     pool, other = EnvPool(Unseeded), EnvPool(Unseeded)
-    complaint = "'Unseeded' gives other observations for the same seed"
+    complaint = "'Unseeded' returns other observations for the same seed"
     with pytest.warns(UserWarning, match=complaint):
-        pool.begin(0)
+        pool.reset(0)
     pool.step(np.zeros(1, np.int64))
-    with pytest.warns(UserWarning, match=complaint + ".*begins a new episode"):
+    with pytest.warns(UserWarning, match=complaint + ".*starts a new episode"):
         other.load_state_dict(pool.state_dict())
     assert other.restarted == [0]
     assert other.state_dict()["vector"]["episodes"] == [1] and other.state_dict()["vector"]["actions"][0].tolist() == []
 
 
-def test_a_reward_that_is_no_number_is_named() -> None:
+def test_a_reward_that_is_not_finite_is_named() -> None:
     pool = EnvPool(Broken)
-    pool.begin(0)
+    pool.reset(0)
     with pytest.raises(UserError, match=r"'Broken' \(copy 0, step 1 of its episode\)"):
         pool.step(np.zeros(1, np.int64))
 
 
 def test_what_dqn_cannot_act_in_is_refused() -> None:
-    with pytest.raises(UserError, match="DQN chooses among Discrete ones"):
+    with pytest.raises(UserError, match="DQN needs a Discrete one"):
         environments.create("Pendulum-v1")
     with pytest.raises(UserError, match=r"did you mean .*'CartPole-v1'"):
         environments.create("CartPol-v1")
@@ -391,7 +391,7 @@ def test_what_dqn_cannot_act_in_is_refused() -> None:
 
 def test_an_environments_own_settings_are_checked() -> None:
     pool = environments.create("CartPole-v1", count=2, sutton_barto_reward=True)
-    pool.begin(0)
+    pool.reset(0)
     assert pool.step(np.zeros(2, np.int64)).reward.tolist() == [0.0, 0.0]
     with pytest.raises(UserError, match="no setting 'gravitty'"):
         environments.create("CartPole-v1", gravitty=1)
@@ -401,23 +401,25 @@ def test_an_environments_own_settings_are_checked() -> None:
         environments.create("CartPole-v1", vectorization="asinc")
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 5])
-def test_each_seed_gives_one_episode_however_many_run_at_once(at_once: int) -> None:
+@pytest.mark.parametrize("num_envs", [1, 2, 5])
+def test_each_seed_gives_one_episode_however_many_run_at_once(num_envs: int) -> None:
     def policy(observations: np.ndarray, mask: Any) -> np.ndarray:
         return (observations[:, 2] > 0).astype(np.int64)
 
-    make = lambda: gymnasium.make("CartPole-v1")  # noqa: E731
-    returns, lengths = run_episodes(make, policy, range(7), at_once=at_once)
-    alone = [run_episodes(make, policy, [seed])[0][0] for seed in range(7)]
+    def play(seeds: Any, num_envs: int) -> Any:
+        return run_episodes(SyncEpisodes(make_cart_pole, num_envs, np.dtype(np.float32)), policy, seeds)
+
+    returns, lengths = play(range(7), num_envs)
+    alone = [play([seed], 1)[0][0] for seed in range(7)]
     assert returns.tolist() == alone == lengths.tolist()
 
 
 def test_a_vector_entry_point_plays_whole_episodes_alike() -> None:
     pool = EnvPool(CART_POLE, count=2)
-    policy = lambda seen, _: (seen[:, 2] > 0).astype(np.int64)  # noqa: E731
+    policy = lambda observation, _: (observation[:, 2] > 0).astype(np.int64)  # noqa: E731
     returns, lengths = pool.run_episodes(policy, range(200))
     again, _ = pool.run_episodes(policy, range(200))
-    alone, _ = pool.run_episodes(policy, range(200), at_once=64)
+    alone, _ = pool.run_episodes(policy, range(200), num_envs=64)
     others, _ = pool.run_episodes(policy, range(200, 400))
     assert returns.tolist() == again.tolist() == lengths.tolist() != others.tolist()
     assert returns.mean() == pytest.approx(alone.mean(), abs=4 * alone.std() / 200**0.5)

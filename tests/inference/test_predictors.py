@@ -1,4 +1,4 @@
-"""What is predicted from a model folder alone is what the task predicts."""
+"""A model folder alone predicts as the task does."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ ENOUGH = {"trainer.max_steps": 60, "optimizer.lr": 1e-2, "trainer.ema_decay": No
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A model folder of each family, away from the run that made it."""
-    made = {}
+    """A model folder of each family, away from its run."""
+    folders = {}
     for family, config in FAMILIES.items():
         home = tmp_path_factory.mktemp(family)
         run = aibig.train(config, ENOUGH, out=home / "run")
         shutil.move(run.path / "model", home / "alone")
         shutil.rmtree(run.path)
-        made[family] = home / "alone"
-    return made
+        folders[family] = home / "alone"
+    return folders
 
 
 def test_rows_give_the_probabilities_of_their_classes(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -44,9 +44,9 @@ def test_rows_give_the_probabilities_of_their_classes(folders: dict[str, Path], 
     (tmp_path / "named.csv").write_text("\n".join([names, *rows]))
     np.save(tmp_path / "x.npy", features[:5])
     for file in ("x.csv", "named.csv", "x.npy"):
-        found = list(predictor.predict_file(tmp_path / file))
-        assert [one["label"] for one in found] == [str(one) for one in probabilities[:5].argmax(1)], file
-        assert [one["3"] for one in found] == pytest.approx(probabilities[:5, 3].tolist()), file
+        predictions = list(predictor.predict_file(tmp_path / file))
+        assert [row["label"] for row in predictions] == [str(label) for label in probabilities[:5].argmax(1)], file
+        assert [row["3"] for row in predictions] == pytest.approx(probabilities[:5, 3].tolist()), file
 
 
 def test_rows_from_python_give_what_those_of_a_file_give(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -54,8 +54,8 @@ def test_rows_from_python_give_what_those_of_a_file_give(folders: dict[str, Path
     np.save(tmp_path / "x.npy", features)
     from_file = list(aibig.predict(folders["nets"], tmp_path / "x.npy"))
     table = pd.DataFrame(features, columns=load_predictor(folders["nets"]).feature_names)
-    for given in (features, table[table.columns[::-1]]):
-        assert list(aibig.predict(folders["nets"], given)) == from_file
+    for inputs in (features, table[table.columns[::-1]]):
+        assert list(aibig.predict(folders["nets"], inputs)) == from_file
 
 
 def test_regression_gives_values_in_the_targets_units(folders: dict[str, Path]) -> None:
@@ -83,23 +83,23 @@ def test_a_table_that_does_not_fit_is_named(
 
 
 @pytest.mark.parametrize("family", ["lstm", "transformer"])
-def test_text_goes_on_the_same_with_memory_as_without(family: str, folders: dict[str, Path]) -> None:
+def test_text_continues_the_same_with_its_state_as_without(family: str, folders: dict[str, Path]) -> None:
     generator = load_predictor(folders[family])
     prompt = "The "
-    made = generator.generate(prompt, max_tokens=10, temperature=0)
+    continuation = generator.generate(prompt, max_tokens=10, temperature=0)
     tokens = generator.tokenizer.encode(prompt).tolist()
     for _ in range(10):
         logits, _ = generator.model(torch.tensor([tokens]))
         tokens.append(int(logits[0, -1].argmax()))
-    assert prompt + made == generator.tokenizer.decode(tokens)
+    assert prompt + continuation == generator.tokenizer.decode(tokens)
 
 
 @pytest.mark.parametrize("family", ["lstm", "transformer"])
-def test_text_goes_on_beyond_the_context_and_by_its_seed(family: str, folders: dict[str, Path]) -> None:
+def test_text_continues_beyond_the_context_and_by_its_seed(family: str, folders: dict[str, Path]) -> None:
     generator = load_predictor(folders[family])
     prompt = "A prompt that is longer than the context of sixteen"
-    made = [generator.generate(prompt, max_tokens=60, seed=seed) for seed in (1, 1, 2)]
-    assert len(made[0]) == 60 and made[0] == made[1] != made[2]
+    texts = [generator.generate(prompt, max_tokens=60, seed=seed) for seed in (1, 1, 2)]
+    assert len(texts[0]) == 60 and texts[0] == texts[1] != texts[2]
     assert generator.generate(prompt, max_tokens=9, top_k=1) == generator.generate(prompt, max_tokens=9, temperature=0)
 
 
@@ -110,21 +110,21 @@ def test_a_prompt_that_cannot_be_read_is_named(prompt: str, complaint: str, fold
 
 
 def test_next_tokens_are_the_likeliest(folders: dict[str, Path]) -> None:
-    found = load_predictor(folders["transformer"]).next_tokens("The nex", 5)
-    assert len(found) == 5 and [p for _, p in found] == sorted((p for _, p in found), reverse=True)
+    probabilities = [share for _, share in load_predictor(folders["transformer"]).next_tokens("The nex", 5)]
+    assert len(probabilities) == 5 and probabilities == sorted(probabilities, reverse=True)
 
 
 def test_an_agent_plays_in_its_environment(folders: dict[str, Path]) -> None:
-    player = load_predictor(folders["dqn"])
-    returns, lengths = player.play(episodes=3, seed=4)
-    assert returns.tolist() == lengths.tolist() == player.play(episodes=3, seed=4)[0].tolist()
+    agent = load_predictor(folders["dqn"])
+    returns, lengths = agent.play(episodes=3, seed=4)
+    assert returns.tolist() == lengths.tolist() == agent.play(episodes=3, seed=4)[0].tolist()
 
 
 def test_a_folder_without_a_model_is_named(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no model"):
         aibig.load_model(tmp_path)
     with pytest.raises(UserError, match="use: aibig play"):
-        load_predictor(folders["dqn"], "text")
+        load_predictor(folders["dqn"], "text_generator")
     broken = shutil.copytree(folders["nets"], tmp_path / "broken")
     (broken / "weights.safetensors").write_bytes(b"no weights")
     with pytest.raises(UserError, match="can't be loaded into 'net'"):
@@ -134,7 +134,7 @@ def test_a_folder_without_a_model_is_named(folders: dict[str, Path], tmp_path: P
         aibig.load_model(broken)
 
 
-def test_words_go_on_after_a_blank(tmp_path: Path) -> None:
+def test_words_continue_after_a_blank(tmp_path: Path) -> None:
     words = {**LSTM, "data": {**LSTM["data"], "tokenizer": "words", "vocab_size": 50}}
     run = aibig.train(words, {"trainer.max_steps": 2}, out=tmp_path / "run")
     assert aibig.generate(run.path, "the", max_tokens=3).startswith(" ")

@@ -41,7 +41,7 @@ def flowers() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Model folders of a classification and a regression, away from their runs."""
-    made = {}
+    folders = {}
     for task, data in {
         "classification": {"name": flowers(), **SETTINGS},
         "regression": {
@@ -62,12 +62,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         run = aibig.train(config, out=home / "run")
         shutil.move(run.path / "model", home / "alone")
         shutil.rmtree(run.path)
-        made[task] = home / "alone"
-    return made
+        folders[task] = home / "alone"
+    return folders
 
 
-def predicted(folder: Path, file: str) -> list[dict[str, Any]]:
-    """What is predicted for each row of a file."""
+def predict_file(folder: Path, file: str) -> list[dict[str, Any]]:
+    """The prediction for each row of a file."""
     return list(aibig.load_predictor(folder).predict_file(file))
 
 
@@ -81,23 +81,25 @@ def test_raw_rows_give_what_the_task_sees(folders: dict[str, Path]) -> None:
     assert predictor.columns.names == data.columns.names  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("how", [{}, {"sep": "\t"}, {"sep": ";", "decimal": ","}], ids=["comma", "tab", "semicolon"])
-def test_columns_are_found_by_name_and_part_by_part(
-    how: dict[str, Any], folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "dialect", [{}, {"sep": "\t"}, {"sep": ";", "decimal": ","}], ids=["comma", "tab", "semicolon"]
+)
+def test_columns_are_found_by_name_and_chunk_by_chunk(
+    dialect: dict[str, Any], folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame = flowers()
-    frame.assign(more="x")[[*frame.columns[::-1], "more"]].drop(columns="kind").to_csv("x.csv", index=False, **how)
+    frame.assign(more="x")[[*frame.columns[::-1], "more"]].drop(columns="kind").to_csv("x.csv", index=False, **dialect)
     expected = aibig.load_predictor(folders["classification"]).predict(frame)
-    monkeypatch.setattr("aibig.inference.rows.ROWS_READ_AT_ONCE", 7)
-    found = predicted(folders["classification"], "x.csv")
-    assert [one["rose"] for one in found] == pytest.approx(expected[:, 1].tolist(), abs=1e-6)
-    assert [one["label"] for one in found] == [["lily", "rose"][one] for one in expected.argmax(1)]
+    monkeypatch.setattr("aibig.inference.rows.CHUNK_ROWS", 7)
+    rows = predict_file(folders["classification"], "x.csv")
+    assert [row["rose"] for row in rows] == pytest.approx(expected[:, 1].tolist(), abs=1e-6)
+    assert [row["label"] for row in rows] == [["lily", "rose"][number] for number in expected.argmax(1)]
 
 
 def test_values_are_in_the_targets_units(folders: dict[str, Path]) -> None:
     flowers().fillna({"length": 0.5}).to_csv("x.csv", index=False)
-    found = predicted(folders["regression"], "x.csv")
-    assert [*found[0]] == ["value_0", "value_1"] and 1 < np.mean([one["value_1"] for one in found]) < 3
+    rows = predict_file(folders["regression"], "x.csv")
+    assert [*rows[0]] == ["value_0", "value_1"] and 1 < np.mean([row["value_1"] for row in rows]) < 3
 
 
 def test_columns_may_be_numbered(tmp_path: Path) -> None:
@@ -110,14 +112,14 @@ def test_columns_may_be_numbered(tmp_path: Path) -> None:
         assert aibig.load_predictor(run.path).predict(frame[[0, 1, 2]]).shape == (100, 2)
 
 
-def test_a_category_that_training_did_not_have_is_counted_and_said(
+def test_a_category_that_training_did_not_have_is_counted_and_reported(
     folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     flowers()[:5].assign(colour="green").to_csv("x.csv", index=False)
     assert main(["predict", str(folders["classification"]), "x.csv", "--json"]) == 0
-    said = capsys.readouterr()
-    assert len(json.loads(said.out)) == 5
-    assert said.err.strip() == "cells with a category that training did not have, which count as none: 5 of 'colour'"
+    output = capsys.readouterr()
+    assert len(json.loads(output.out)) == 5
+    assert output.err.strip() == "cells with a category that training did not have, which count as none: 5 of 'colour'"
 
 
 @pytest.mark.parametrize(
@@ -142,22 +144,22 @@ def test_a_table_that_does_not_fit_is_named(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aibig.inference.rows.ROWS_READ_AT_ONCE", 3)
+    monkeypatch.setattr("aibig.inference.rows.CHUNK_ROWS", 3)
     change(flowers()[:5]).to_csv("x.csv", index=False)
     assert main(["predict", str(folders["classification"]), "x.csv"]) == 2
-    said = capsys.readouterr()
-    assert complaint in said.err and said.err.count("\n") == 1
-    assert not said.out or "x.csv:6" in complaint  # the parts before it are out already
+    output = capsys.readouterr()
+    assert complaint in output.err and output.err.count("\n") == 1
+    assert not output.out or "x.csv:6" in complaint  # the chunks before it are out already
 
 
 def test_a_labelled_table_gives_predictions_and_targets(folders: dict[str, Path]) -> None:
     frame = flowers()
     frame.to_csv("x.csv", index=False)
-    predictions, targets = aibig.load_predictor(folders["classification"]).labelled("x.csv")
+    predictions, targets = aibig.load_predictor(folders["classification"]).predictions_and_targets("x.csv")
     assert predictions.shape == (200, 2) and targets.tolist() == (frame["kind"] == "rose").astype(int).tolist()
     full = frame.fillna({"length": 0.5})
     full.to_csv("y.csv", index=False)
-    predictions, targets = aibig.load_predictor(folders["regression"]).labelled("y.csv")
+    predictions, targets = aibig.load_predictor(folders["regression"]).predictions_and_targets("y.csv")
     assert predictions.shape == targets.shape == (200, 2)
     assert np.allclose(targets, full[["length", "row"]])
 
@@ -176,7 +178,7 @@ def test_a_labelled_table_gives_predictions_and_targets(folders: dict[str, Path]
 def test_targets_that_do_not_fit_are_named(change: Any, complaint: str, folders: dict[str, Path]) -> None:
     change(flowers()[:5]).to_csv("x.csv", index=False)
     with pytest.raises(aibig.UserError, match=complaint):
-        aibig.load_predictor(folders["classification"]).labelled("x.csv")
+        aibig.load_predictor(folders["classification"]).predictions_and_targets("x.csv")
 
 
 def test_a_model_of_arrays_is_measured_on_a_table_with_a_target(tmp_path: Path) -> None:
@@ -185,6 +187,6 @@ def test_a_model_of_arrays_is_measured_on_a_table_with_a_target(tmp_path: Path) 
     run = aibig.train({**config, "data": {"name": (features, features[:, 0] > 0)}}, out=tmp_path / "run")
     pd.DataFrame(features, columns=[*"abc"]).assign(target=features[:, 0] > 0).to_csv("x.csv", index=False)
     predictor = aibig.load_predictor(run.path)
-    predictions, targets = predictor.labelled("x.csv")
+    predictions, targets = predictor.predictions_and_targets("x.csv")
     assert np.allclose(predictions, predictor.predict(features), atol=1e-6)
     assert targets.tolist() == (features[:, 0] > 0).tolist()

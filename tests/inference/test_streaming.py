@@ -1,4 +1,4 @@
-"""Texts are written on: in batches, up to stop strings, with drafts and small weights, and in conversations."""
+"""Text generation: in batches, up to stop strings, with drafts and quantized weights, and in conversations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aibig.data.text.tokenizer import ByteTokenizer, CharacterTokenizer
 from aibig.errors import UserError
 from aibig.inference.chat import Chat
 from aibig.inference.predictor import load_predictor
-from aibig.inference.streaming import Writing
+from aibig.inference.streaming import StreamingDecoder
 
 TEXT = "User: hi\n\nAssistant: the quick brown fox jumps over the lazy dog.\n\n" * 40
 PROMPTS = ["the quick", "User: hi\n\nAss", "o"]
@@ -23,7 +23,7 @@ PROMPTS = ["the quick", "User: hi\n\nAss", "o"]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A Transformer that knows its text by heart, a smaller one, an LSTM, and one of another vocabulary."""
+    """A Transformer that has memorised its text, a smaller one, an LSTM, and one with another vocabulary."""
     folder = tmp_path_factory.mktemp("runs")
     models: dict[str, dict[str, Any]] = {
         "large": {"name": "gpt", "width": 32, "layers": 2, "heads": 2},
@@ -48,10 +48,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in models}
 
 
-def test_a_batch_writes_what_each_prompt_writes_alone_and_a_draft_changes_nothing(runs: dict[str, Path]) -> None:
+def test_a_batch_gives_what_each_prompt_gives_alone_and_a_draft_changes_nothing(runs: dict[str, Path]) -> None:
     settings: dict[str, Any] = {"max_tokens": 40, "temperature": 0.0}
     together = aibig.generate(runs["large"], PROMPTS, **settings)
-    assert together == [aibig.generate(runs["large"], one, **settings) for one in PROMPTS]
+    assert together == [aibig.generate(runs["large"], prompt, **settings) for prompt in PROMPTS]
     assert together[0].startswith(" brown fox"), "it has not learned its text"
     for draft in ("small", "lstm"):
         assert aibig.generate(runs["large"], PROMPTS, draft=runs[draft], **settings) == together
@@ -59,23 +59,23 @@ def test_a_batch_writes_what_each_prompt_writes_alone_and_a_draft_changes_nothin
         assert aibig.generate(runs["large"], "the quick", weights=weights, **settings).startswith(" brown fox")
 
 
-def test_a_text_ends_before_a_stop_string_that_never_shows_in_part(runs: dict[str, Path]) -> None:
+def test_a_text_ends_before_a_stop_string_no_part_of_which_is_shown(runs: dict[str, Path]) -> None:
     pieces = [*load_predictor(runs["large"]).stream("the quick", stop=["lazy", "\n"], temperature=0.0)]
     assert "".join(pieces) == " brown fox jumps over the "
     assert aibig.generate(runs["large"], "the quick", stop=["zzz"], temperature=0.0, max_tokens=6) == " brown"
 
 
-def test_what_may_be_part_of_something_is_held_back() -> None:
-    writing = Writing(CharacterTokenizer("abcx"), ["abc"])
+def test_text_that_is_not_yet_certain_is_held_back() -> None:
+    decoder = StreamingDecoder(CharacterTokenizer("abcx"), ["abc"])
     tokens = {"a": 0, "b": 1, "c": 2, "x": 3}
-    assert [writing.add([tokens[one]]) for one in "xabxab"] == ["x", "", "", "abx", "", ""]
-    assert writing.rest() == "ab" and not writing.ended
-    assert writing.add([2]) == "" and writing.ended and writing.add([3]) == writing.rest() == ""
-    letter = Writing(ByteTokenizer())
-    assert [letter.add([byte]) for byte in "ż".encode()] == ["", "ż"]
+    assert [decoder.add([tokens[character]]) for character in "xabxab"] == ["x", "", "", "abx", "", ""]
+    assert decoder.flush() == "ab" and not decoder.is_finished
+    assert decoder.add([2]) == "" and decoder.is_finished and decoder.add([3]) == decoder.flush() == ""
+    decoder = StreamingDecoder(ByteTokenizer())
+    assert [decoder.add([byte]) for byte in "ż".encode()] == ["", "ż"]
 
 
-def test_mistakes_are_said_in_a_line(runs: dict[str, Path]) -> None:
+def test_mistakes_are_reported_in_a_line(runs: dict[str, Path]) -> None:
     for settings, words in (
         ({"draft": runs["bytes"]}, "draft: has another vocabulary"),
         ({"weights": "int3"}, "weights: must be one of"),
@@ -85,13 +85,13 @@ def test_mistakes_are_said_in_a_line(runs: dict[str, Path]) -> None:
     ):
         with pytest.raises(UserError, match=words):
             aibig.generate(runs["large"], "the", **settings)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="can't be drafted"):
+    with pytest.raises(UserError, match="can't decode speculatively"):
         aibig.generate(runs["lstm"], "the", draft=runs["small"])
     with pytest.raises(UserError, match="the character 'ż'"):
         aibig.generate(runs["large"], ["the", "ż"])
 
 
-def test_a_prompt_beyond_the_context_is_said_and_written_on(runs: dict[str, Path], capsys: Any) -> None:
+def test_a_prompt_beyond_the_context_is_reported_and_continued(runs: dict[str, Path], capsys: Any) -> None:
     words = ["generate", str(runs["large"]), "--prompt", TEXT[:50], "--max-tokens", "5"]
     assert cli.main(words) == 0
     out, err = capsys.readouterr()
@@ -103,8 +103,8 @@ def test_prompts_from_words_and_files_come_in_one_batch(runs: dict[str, Path], c
     (tmp_path / "prompt.txt").write_text("over the")
     words = ["generate", str(runs["large"]), "--prompt", "the quick", "--prompt-file", "prompt.txt", "--json"]
     assert cli.main([*words, "--temperature", "0", "--stop", "fox", "--top-k", "3", "--max-tokens", "10"]) == 0
-    made = json.loads(capsys.readouterr().out)
-    assert made == [{"prompt": "the quick", "text": " brown "}, {"prompt": "over the", "text": " lazy dog."}]
+    results = json.loads(capsys.readouterr().out)
+    assert results == [{"prompt": "the quick", "text": " brown "}, {"prompt": "over the", "text": " lazy dog."}]
     assert cli.main(["generate", str(runs["large"])]) == 2 and "--prompt TEXT" in capsys.readouterr().err
 
 

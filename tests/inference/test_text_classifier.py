@@ -1,4 +1,4 @@
-"""What a text classifier's folder predicts of sentences and files is what the task measured."""
+"""A text classifier's folder predicts of sentences and files what the task measured."""
 
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_is_measured_on_a_table_is_what_training_measured(folder: Path) -> None:
     predictor = load_predictor(folder)
-    probabilities, targets = predictor.labelled(REVIEWS)
+    probabilities, targets = predictor.predictions_and_targets(REVIEWS)
     assert probabilities.shape == (300, 2) and np.allclose(probabilities.sum(1), 1, atol=1e-6)
-    told = json.loads((folder.parent / "test.json").read_text())
-    assert predictor.outcome(REVIEWS).metrics() == pytest.approx(told, abs=1e-5)
-    assert (probabilities.argmax(1) == targets).mean() == pytest.approx(told["accuracy"]) and told["accuracy"] > 0.8
+    expected = json.loads((folder.parent / "test.json").read_text())
+    assert predictor.outcome(REVIEWS).metrics() == pytest.approx(expected, abs=1e-5)
+    assert (probabilities.argmax(1) == targets).mean() == pytest.approx(expected["accuracy"]) and expected[
+        "accuracy"
+    ] > 0.8
 
 
 def test_every_kind_of_file_is_read_in_its_order(folder: Path, tmp_path: Path) -> None:
@@ -50,19 +52,19 @@ def test_every_kind_of_file_is_read_in_its_order(folder: Path, tmp_path: Path) -
     (tmp_path / "plain.tsv").write_text("".join(f"{text}\n" for text in texts))
     for file in (REVIEWS, tmp_path / "x.txt", tmp_path / "plain.tsv"):
         rows = list(predictor.predict_file(file))
-        assert [row["label"] for row in rows] == [predictor.class_names[one] for one in expected.argmax(1)]
+        assert [row["label"] for row in rows] == [predictor.class_names[index] for index in expected.argmax(1)]
         np.testing.assert_allclose([row["positive"] for row in rows], expected[:, 1], atol=1e-6)
 
 
 def test_sentences_from_python_give_what_those_of_a_file_give(folder: Path) -> None:
     texts = list(read_table(REVIEWS, 1, 2).texts)
-    found, expected = list(aibig.predict(folder, texts)), list(aibig.predict(folder, REVIEWS))
-    assert len(found) == 300 and found == expected
+    rows, expected = list(aibig.predict(folder, texts)), list(aibig.predict(folder, REVIEWS))
+    assert len(rows) == 300 and rows == expected
 
 
 def test_a_small_table_loses_no_row_to_a_header(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_text("a great film\tpositive\na dull film\tnegative\n")
-    assert len(load_predictor(folder).labelled(tmp_path / "x.tsv")[1]) == 2
+    assert len(load_predictor(folder).predictions_and_targets(tmp_path / "x.tsv")[1]) == 2
 
 
 def test_the_command_takes_a_sentence_or_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +78,7 @@ def test_the_command_takes_a_sentence_or_a_file(folder: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("fine\tpositive\nodd\tneutral\n", r"x.tsv:2: the label 'neutral' is not among those of training"),
+        ("fine\tpositive\nodd\tneutral\n", r"x.tsv:2: the label is 'neutral', which is none of the classes"),
         ("fine\tpositive\nodd\n", "x.tsv:2: has no label"),
         ("", "x.tsv: is empty"),
     ],
@@ -84,10 +86,10 @@ def test_the_command_takes_a_sentence_or_a_file(folder: Path, capsys: pytest.Cap
 def test_a_table_that_does_not_fit_is_named(content: str, complaint: str, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_text(content)
     with pytest.raises(UserError, match=complaint):
-        load_predictor(folder).labelled(tmp_path / "x.tsv")
+        load_predictor(folder).predictions_and_targets(tmp_path / "x.tsv")
 
 
 @pytest.mark.parametrize(("source", "complaint"), [("gone.tsv", "gone.tsv: no such file"), (" ", "is empty")])
-def test_a_sentence_that_is_none_is_named(source: str, complaint: str, folder: Path) -> None:
+def test_a_missing_file_or_an_empty_sentence_is_named(source: str, complaint: str, folder: Path) -> None:
     with pytest.raises(UserError, match=complaint):
         list(load_predictor(folder).predict_file(source))

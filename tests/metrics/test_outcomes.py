@@ -1,4 +1,4 @@
-"""What an evaluation saw: taken apart, resampled, and given by every built-in task."""
+"""Outcomes of evaluations: subsets, bootstrap intervals, and every built-in task has one."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ OUTCOMES = {
 
 
 @pytest.mark.parametrize("kind", OUTCOMES)
-def test_taking_all_changes_nothing_and_twice_the_same_neither(kind: str) -> None:
+def test_taking_all_rows_once_or_twice_changes_no_metric(kind: str) -> None:
     outcome = OUTCOMES[kind]
-    every = np.arange(40)
-    assert len(outcome) == 40 and len(outcome.take(every[:7])) == 7
-    assert outcome.take(every[::-1]).metrics() == pytest.approx(outcome.metrics())
-    assert outcome.take(np.concatenate([every, every])).metrics() == pytest.approx(outcome.metrics())
+    rows = np.arange(40)
+    assert len(outcome) == 40 and len(outcome.take(rows[:7])) == 7
+    assert outcome.take(rows[::-1]).metrics() == pytest.approx(outcome.metrics())
+    assert outcome.take(np.concatenate([rows, rows])).metrics() == pytest.approx(outcome.metrics())
 
 
 @pytest.mark.parametrize("kind", OUTCOMES)
 def test_intervals_surround_what_was_measured(kind: str) -> None:
     outcome = OUTCOMES[kind]
     intervals, narrower = bootstrap(outcome, samples=200), bootstrap(outcome, samples=200, level=0.5)
-    found = outcome.metrics()
-    assert list(intervals) == list(found)
+    metrics = outcome.metrics()
+    assert list(intervals) == list(metrics)
     assert intervals == bootstrap(outcome, samples=200) != bootstrap(outcome, samples=200, seed=1)
     for name, (low, high) in intervals.items():
         assert low <= narrower[name][0] <= narrower[name][1] <= high
         if name != "calibration_error":  # biased upward, and more so in a resample
-            assert low <= found[name] <= high
+            assert low <= metrics[name] <= high
 
 
 def test_an_interval_covers_as_often_as_it_says() -> None:
@@ -73,7 +73,7 @@ def test_an_interval_covers_as_often_as_it_says() -> None:
 def test_a_class_that_a_resample_lacks_spoils_no_interval() -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
     intervals = bootstrap(ClassificationOutcome(probabilities, np.array([0, 0, 1]), ["a", "b"]), samples=100)
-    assert all(math.isfinite(one) for pair in intervals.values() for one in pair)
+    assert all(math.isfinite(bound) for pair in intervals.values() for bound in pair)
 
 
 def test_one_row_has_no_interval() -> None:
@@ -82,7 +82,7 @@ def test_one_row_has_no_interval() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_task_says_what_it_saw(family: str, tiny_text: Path) -> None:
+def test_every_task_has_an_outcome(family: str, tiny_text: Path) -> None:
     text = {"data.name": "text", "data.path": tiny_text} if family in ("lstm", "transformer") else {}
     trainer, task = build(load_config(FAMILIES[family], text))
     for split in ("validation", "test"):
@@ -93,7 +93,7 @@ def test_every_task_says_what_it_saw(family: str, tiny_text: Path) -> None:
 
 
 @pytest.mark.parametrize(("tokenizer", "known"), [("characters", True), ("bpe", True), ("words", False)])
-def test_bits_per_byte_count_the_text_as_it_is_stored(tokenizer: str, known: bool) -> None:
+def test_bits_per_byte_count_the_bytes_of_the_text(tokenizer: str, known: bool) -> None:
     text = "Zürich, 東京 und Kraków: " * 200
     data = TextData(text, batch_size=2, context=8, tokenizer=tokenizer, vocab_size=300, test_fraction=0.5)
     model = create_model("transformer", vocab_size=data.tokenizer.vocab_size, context=8, width=8, layers=1, heads=1)
@@ -103,7 +103,7 @@ def test_bits_per_byte_count_the_text_as_it_is_stored(tokenizer: str, known: boo
     assert ("bits_per_byte" in outcome.metrics()) == known
     if known:
         assert outcome.bytes is not None
-        tokens = data.parts["test"].tolist()
+        tokens = data.splits["test"].tolist()
         start = len(data.tokenizer.encode(text)) - len(tokens)
         first = data.tokenizer.byte_lengths()[tokens[0]]
         if tokenizer == "characters":
@@ -116,5 +116,5 @@ def test_a_language_models_outcome_has_a_loss_for_each_window() -> None:
     _, task = build(load_config(TRANSFORMER))
     outcome = task.outcome("test")
     assert isinstance(outcome, TokenOutcome)
-    assert outcome.tokens.sum() == len(task.data.parts["test"]) - 1
+    assert outcome.tokens.sum() == len(task.data.splits["test"]) - 1
     assert set(outcome.tokens[:-1]) == {task.data.context}

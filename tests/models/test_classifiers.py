@@ -1,4 +1,4 @@
-"""Language models that classify: what they pool, what they may see, and what they share with the language model."""
+"""Language models that classify: what they pool, what they attend to, and what they share with the language model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import aibig
 from aibig.layers.pooling import pool
 
-WAYS: list[dict[str, Any]] = [
+MODELS: list[dict[str, Any]] = [
     {"name": "lstm"},
     {"name": "lstm", "bidirectional": True},
     {"name": "transformer"},
@@ -26,9 +26,9 @@ def make(pooling: str = "last", **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
-@pytest.mark.parametrize("way", [*WAYS, BERT])
-def test_padding_never_changes_a_score(way: dict[str, Any], pooling: str) -> None:
-    model = make(pooling, **way)
+@pytest.mark.parametrize("settings", [*MODELS, BERT])
+def test_padding_never_changes_a_score(settings: dict[str, Any], pooling: str) -> None:
+    model = make(pooling, **settings)
     tokens, lengths = torch.randint(1, 20, (3, 9)), torch.tensor([9, 4, 1])
     other = tokens.clone()
     for row, length in enumerate(lengths.tolist()):
@@ -42,45 +42,47 @@ def test_padding_never_changes_a_score(way: dict[str, Any], pooling: str) -> Non
 
 def test_states_are_pooled_over_the_true_length() -> None:
     states = torch.tensor([[[1.0, -4.0], [3.0, -2.0], [9.0, 9.0]]])
-    for how, expected in {"last": [3.0, -2.0], "mean": [2.0, -3.0], "max": [3.0, -2.0]}.items():
-        assert pool(states, torch.tensor([2]), how).tolist() == [expected], how
-        assert torch.equal(pool(states[:, :2], None, how), pool(states, torch.tensor([2]), how))
+    for pooling, expected in {"last": [3.0, -2.0], "mean": [2.0, -3.0], "max": [3.0, -2.0]}.items():
+        assert pool(states, torch.tensor([2]), pooling).tolist() == [expected], pooling
+        assert torch.equal(pool(states[:, :2], None, pooling), pool(states, torch.tensor([2]), pooling))
 
 
-@pytest.mark.parametrize(("way", "sees"), [*zip(WAYS, [False, True, False, True], strict=True)])
-def test_who_looks_ahead(way: dict[str, Any], sees: bool) -> None:
+@pytest.mark.parametrize(("settings", "is_bidirectional"), [*zip(MODELS, [False, True, False, True], strict=True)])
+def test_which_are_bidirectional(settings: dict[str, Any], is_bidirectional: bool) -> None:
     """Whether the states of the first tokens depend on the last one."""
-    model, seen = make(**way), []
-    watched = model.lstm if way["name"] == "lstm" else model.blocks[0]
-    watched.register_forward_hook(
-        lambda module, inputs, found: seen.append(found[0] if isinstance(found, tuple) else found)
+    model, states = make(**settings), []
+    layer = model.lstm if settings["name"] == "lstm" else model.blocks[0]
+    layer.register_forward_hook(
+        lambda module, inputs, outputs: states.append(outputs[0] if isinstance(outputs, tuple) else outputs)
     )
     tokens = torch.randint(19, (1, 6))
     model(tokens)
     tokens[0, -1] = 19
     model(tokens)
-    assert torch.equal(seen[0][:, :3], seen[1][:, :3]) != sees
+    assert torch.equal(states[0][:, :3], states[1][:, :3]) != is_bidirectional
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_its_body_is_the_language_models(way: dict[str, Any]) -> None:
-    classifier = make(**way).state_dict()
-    language = aibig.create_model(way["name"], vocab_size=20).state_dict()
-    fitting = {name for name, value in language.items() if classifier[name].shape == value.shape}
+@pytest.mark.parametrize("settings", MODELS)
+def test_its_body_is_the_language_models(settings: dict[str, Any]) -> None:
+    classifier = make(**settings).state_dict()
+    language = aibig.create_model(settings["name"], vocab_size=20).state_dict()
+    shared = {name for name, value in language.items() if classifier[name].shape == value.shape}
     heads = {name for name in language if name.startswith("head")}
-    second = {"lstm.weight_ih_l1"} if way.get("bidirectional") else set()  # which reads both directions of the first
-    assert fitting >= language.keys() - heads - second and "embedding.weight" in fitting
+    second = (
+        {"lstm.weight_ih_l1"} if settings.get("bidirectional") else set()
+    )  # its input is both directions of the first
+    assert shared >= language.keys() - heads - second and "embedding.weight" in shared
     assert language.keys() <= classifier.keys()
 
 
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
 def test_dropped_words_are_dropped_whole_and_in_training_only(name: str) -> None:
     model = make(name=name, word_dropout=0.5)
-    seen = []
-    model.word_dropout.register_forward_hook(lambda module, inputs, found: seen.append(found))
+    embedded = []
+    model.word_dropout.register_forward_hook(lambda module, inputs, outputs: embedded.append(outputs))
     tokens = torch.randint(20, (4, 50))
     model(tokens)
     model.train()(tokens)
-    gone = seen[1].eq(0).all(2)
-    assert torch.equal(seen[0], model.embedding(tokens)) and 60 < gone.sum() < 140
-    torch.testing.assert_close(seen[1][~gone], 2 * seen[0][~gone])
+    dropped = embedded[1].eq(0).all(2)
+    assert torch.equal(embedded[0], model.embedding(tokens)) and 60 < dropped.sum() < 140
+    torch.testing.assert_close(embedded[1][~dropped], 2 * embedded[0][~dropped])

@@ -13,13 +13,13 @@ from torch import nn
 import aibig
 
 
-def test_it_is_what_it_is_said_to_be() -> None:
+def test_its_layers_are_the_documented_ones() -> None:
     model = aibig.create_model("cnn", in_channels=3, num_classes=5, widths=[4, 8, 16], depth=2)
-    convolutions = [one for one in model.modules() if isinstance(one, nn.Conv2d)]
-    assert [(one.in_channels, one.out_channels, one.kernel_size[0], one.stride[0]) for one in convolutions] == [
+    convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    assert [(conv.in_channels, conv.out_channels, conv.kernel_size[0], conv.stride[0]) for conv in convs] == [
         *[(3, 4, 5, 2), (4, 8, 3, 1), (8, 8, 3, 1), (8, 16, 3, 1), (16, 16, 3, 1)]
     ]
-    assert sum(isinstance(one, nn.BatchNorm2d) for one in model.modules()) == 5
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) == 5
     features = model.stages(model.stem(torch.randn(2, 3, 28, 28)))
     assert features.shape == (2, 16, 4, 4)
     with pytest.raises(aibig.UserError, match="widths \\[4\\]: give that of the first convolution"):
@@ -33,8 +33,10 @@ def test_images_may_be_of_any_size(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_it_resumes_exactly_and_stays_channels_last(pictures: dict[str, Any], precision: str, tmp_path: Path) -> None:
-    config = {**pictures, "trainer": {**pictures["trainer"], "precision": precision}}
+def test_it_resumes_exactly_and_stays_channels_last(
+    image_config: dict[str, Any], precision: str, tmp_path: Path
+) -> None:
+    config = {**image_config, "trainer": {**image_config["trainer"], "precision": precision}}
     aibig.train(config, out=tmp_path / "whole")
     train_in_two_parts(config, 5, tmp_path / "parts")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")

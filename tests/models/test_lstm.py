@@ -1,4 +1,4 @@
-"""An LSTM grown up: what it ties, projects, drops and hands out."""
+"""The LSTM as an AWD-LSTM: what it ties, projects and drops, and its state."""
 
 from __future__ import annotations
 
@@ -40,28 +40,30 @@ def names_and_shapes(model: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
-def test_what_it_drops_adds_no_parameter_so_old_checkpoints_load() -> None:
+def test_dropouts_add_no_parameter_so_that_checkpoints_load() -> None:
     plain = make()
-    grown = make(weight_drop=0.5, dropout=0.5, locked_dropout=True, embedding_dropout=0.5)
-    assert names_and_shapes(grown) == names_and_shapes(plain)
+    regularised = make(weight_drop=0.5, dropout=0.5, locked_dropout=True, embedding_dropout=0.5)
+    assert names_and_shapes(regularised) == names_and_shapes(plain)
     assert {"embedding.weight", "lstm.weight_hh_l2", "lstm.bias_ih_l0", "head.bias"} <= plain.state_dict().keys()
-    grown.load_state_dict(plain.state_dict())
+    regularised.load_state_dict(plain.state_dict())
     tokens = some_tokens()
-    assert torch.equal(grown.eval()(tokens)[0], plain.eval()(tokens)[0])
+    assert torch.equal(regularised.eval()(tokens)[0], plain.eval()(tokens)[0])
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_layer_by_layer_is_what_torch_does_at_once(bidirectional: bool) -> None:
-    """A hair of weight-drop takes the other way through the layers, and drops nothing."""
+    """A tiny weight_drop takes the path layer by layer, and drops nothing."""
     settings: dict[str, Any] = {"num_classes": 3, "bidirectional": bidirectional}
-    plain, grown = make(**settings), make(**settings, weight_drop=1e-12)
-    grown.load_state_dict(plain.state_dict())
-    inputs, state = torch.randn(3, 9, 8), grown.lstm.init_state(3)
-    state = tuple(torch.randn_like(one) for one in state)
+    plain, regularised = make(**settings), make(**settings, weight_drop=1e-12)
+    regularised.load_state_dict(plain.state_dict())
+    inputs, state = torch.randn(3, 9, 8), regularised.lstm.init_state(3)
+    state = tuple(torch.randn_like(part) for part in state)
     for lengths in (None, torch.tensor([4, 9, 1])):
-        (ours, our_memory), (theirs, their_memory) = (one.lstm(inputs, state, lengths) for one in (grown, plain))
+        (ours, our_state), (theirs, their_state) = (
+            model.lstm(inputs, state, lengths) for model in (regularised, plain)
+        )
         torch.testing.assert_close(ours, theirs)
-        torch.testing.assert_close(our_memory, their_memory)
+        torch.testing.assert_close(our_state, their_state)
 
 
 @pytest.mark.parametrize("settings", [{}, *PARTS])
@@ -69,35 +71,37 @@ def test_two_halves_are_the_whole(settings: dict[str, Any]) -> None:
     model, tokens = make(**settings).eval(), some_tokens()
     whole, end = model(tokens)
     first, state = model(tokens[:, :4], None, model.init_state(3))
-    kept = [one.clone() for one in state]
-    second, after = model(tokens[:, 4:], None, state)
+    copies = [part.clone() for part in state]
+    second, last = model(tokens[:, 4:], None, state)
     torch.testing.assert_close(torch.cat([first, second], 1), whole)
-    torch.testing.assert_close(after, end)
-    assert all(torch.equal(one, other) for one, other in zip(state, kept, strict=True))  # a new one was returned
+    torch.testing.assert_close(last, end)
+    assert all(torch.equal(part, clone) for part, clone in zip(state, copies, strict=True))  # not changed in place
 
 
 @pytest.mark.parametrize("settings", [{}, *PARTS])
 @pytest.mark.parametrize("training", [False, True])
-def test_padding_changes_nothing_and_memory_ends_at_the_true_end(settings: dict[str, Any], training: bool) -> None:
+def test_padding_changes_nothing_and_the_state_is_that_of_the_true_end(
+    settings: dict[str, Any], training: bool
+) -> None:
     model, tokens, lengths = make(**settings).train(training), some_tokens(), torch.tensor([4, 9, 1])
     other = tokens.clone()
     other[0, 4:] = other[2, 1:] = 0
-    (scores, state), (again, memory_again) = (with_seed(model, one, lengths) for one in (tokens, other))
+    (logits, state), (again, state_again) = (with_seed(model, inputs, lengths) for inputs in (tokens, other))
     for row, length in enumerate(lengths.tolist()):
-        assert torch.equal(scores[row, :length], again[row, :length])
-    torch.testing.assert_close(state, memory_again)
+        assert torch.equal(logits[row, :length], again[row, :length])
+    torch.testing.assert_close(state, state_again)
     if not training:
         _, alone = model(tokens[:1, :4])
         torch.testing.assert_close(model.select_state(state, torch.tensor([0])), alone)
 
 
-def test_rows_of_a_memory() -> None:
+def test_rows_of_a_state() -> None:
     model = make(projection=8)
     _, state = model(some_tokens())
     hidden, cell = model.select_state(state, torch.tensor([2, 0]))
     assert torch.equal(hidden, state[0][:, [2, 0]]) and torch.equal(cell, state[1][:, [2, 0]])
     assert not model.can_truncate
-    with pytest.raises(UserError, match="can't forget"):
+    with pytest.raises(UserError, match="can't truncate its state"):
         model.truncate_state(state, torch.tensor([1, 1, 1]))
 
 
@@ -105,15 +109,14 @@ def test_a_tied_head_is_the_embedding_also_when_copied_saved_and_loaded(tmp_path
     model = make(embedding=12, tied=True)
     aibig.save_model(model, tmp_path / "model")
     loaded: Any = aibig.load_model(tmp_path / "model")
-    for one in (model, loaded, copy.deepcopy(model)):
-        assert one.head.weight is one.embedding.weight
-        assert (
-            sum(p.numel() for p in one.parameters()) == sum(p.numel() for p in make(embedding=12).parameters()) - V * 12
-        )
+    for tied in (model, loaded, copy.deepcopy(model)):
+        assert tied.head.weight is tied.embedding.weight
+        sizes = [sum(p.numel() for p in other.parameters()) for other in (tied, make(embedding=12))]
+        assert sizes[0] == sizes[1] - V * 12
     tokens = some_tokens()
     assert torch.equal(loaded(tokens)[0], model.eval()(tokens)[0])
     model(tokens[:, :1])[0].sum().backward()
-    assert model.embedding.weight.grad.any(1).all()  # of the head: of all words
+    assert model.embedding.weight.grad.any(1).all()  # the head's gradient: all words'
 
 
 def test_a_classifier_has_a_head_of_its_own_though_its_language_model_is_tied() -> None:
@@ -133,10 +136,10 @@ def test_widths_that_do_not_fit_are_refused(settings: dict[str, Any], words: str
         make(**settings)
 
 
-def test_borders_of_documents_are_refused() -> None:
+def test_documents_apart_are_refused() -> None:
     tokens = some_tokens()
-    with pytest.raises(UserError, match=r"set data\.documents: joined"):
-        make()(tokens, documents=torch.zeros_like(tokens))
+    with pytest.raises(UserError, match=r"set data\.documents: concatenated"):
+        make()(tokens, document_ids=torch.zeros_like(tokens))
 
 
 def test_locked_dropout_drops_the_same_channels_at_all_times() -> None:
@@ -149,20 +152,20 @@ def test_locked_dropout_drops_the_same_channels_at_all_times() -> None:
 def test_locked_dropout_is_before_between_and_after_the_layers() -> None:
     model = make(hidden=100, layers=2, dropout=0.5, locked_dropout=True)
     with torch.no_grad():  # every output of a first layer, and so its second layer's share in the result, is the same
-        for name, one in model.lstm.named_parameters():
-            one.zero_() if "l0" in name else None
+        for name, parameter in model.lstm.named_parameters():
+            parameter.zero_() if "l0" in name else None
         model.lstm.bias_ih_l0.fill_(1.0)
         model.lstm.weight_hh_l1.zero_()
-    seen: list[Tensor] = []
-    model.dropout.register_forward_hook(lambda module, inputs, found: seen.append(found))
+    outputs: list[Tensor] = []
+    model.dropout.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     scores, _ = model(some_tokens(), targets=some_tokens())
-    assert len(seen) == 2 and torch.equal(seen[1], scores.states[1])
-    for states in seen:
-        gone = states.eq(0)
-        assert torch.equal(gone, gone[:, :1].expand_as(gone)) and 0.3 < gone.float().mean() < 0.7
+    assert len(outputs) == 2 and torch.equal(outputs[1], scores.states[1])
+    for output in outputs:
+        dropped = output.eq(0)
+        assert torch.equal(dropped, dropped[:, :1].expand_as(dropped)) and 0.3 < dropped.float().mean() < 0.7
     raw, _ = scores.states
-    assert not torch.equal(raw[0, -1], raw[1, -1])  # of masks that differ by sequence
-    changes = (raw[:, 1:] - raw[:, :-1]).abs().amax(2)  # what is locked lets the states settle, fresh masks would not
+    assert not torch.equal(raw[0, -1], raw[1, -1])  # masks differ by sequence
+    changes = (raw[:, 1:] - raw[:, :-1]).abs().amax(2)  # a locked mask lets the states settle, fresh masks would not
     assert (changes[:, -1] < changes[:, 0]).all() and (changes[:, -1] < 0.05).all()
 
 
@@ -198,16 +201,16 @@ def test_weight_drop_scales_what_it_keeps_and_is_the_same_at_all_times() -> None
 
 def test_embedding_dropout_drops_words_wherever_they_stand() -> None:
     model = make(vocab_size=200, embedding_dropout=0.5)
-    seen: list[Tensor] = []
-    model.embedding_dropout.register_forward_hook(lambda module, inputs, found: seen.append(found))
+    embedded: list[Tensor] = []
+    model.embedding_dropout.register_forward_hook(lambda module, inputs, output: embedded.append(output))
     tokens = torch.randint(200, (20, 40))
     model(tokens)
     model.eval()(tokens)
-    gone = seen[0].eq(0).all(2)
-    by_word = [gone[tokens == word] for word in tokens.unique().tolist()]
-    assert all(one.all() or not one.any() for one in by_word)
-    assert 0.3 < sum(bool(one.all()) for one in by_word) / len(by_word) < 0.7
-    torch.testing.assert_close(seen[0][~gone], 2 * seen[1][~gone])
+    dropped = embedded[0].eq(0).all(2)
+    by_word = [dropped[tokens == word] for word in tokens.unique().tolist()]
+    assert all(word.all() or not word.any() for word in by_word)
+    assert 0.3 < sum(bool(word.all()) for word in by_word) / len(by_word) < 0.7
+    torch.testing.assert_close(embedded[0][~dropped], 2 * embedded[1][~dropped])
 
 
 def test_targets_give_the_losses_of_the_logits_and_the_states() -> None:
@@ -216,7 +219,7 @@ def test_targets_give_the_losses_of_the_logits_and_the_states() -> None:
     logits, _ = with_seed(model, tokens)
     scores, state = with_seed(model, tokens, None, None, targets)
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-    torch.testing.assert_close(scores.nats, expected.view(3, 9))
+    torch.testing.assert_close(scores.cross_entropy, expected.view(3, 9))
     raw, dropped = scores.states
     assert torch.equal(model.head(dropped), logits) and not torch.equal(raw, dropped)
     torch.testing.assert_close(raw[:, -1], state[0][-1])
@@ -228,8 +231,8 @@ def test_mixed_precision_runs_on_any_processor(settings: dict[str, Any], dtype: 
     model, tokens = make(**settings).eval(), some_tokens()
     expected, _ = model(tokens)
     with torch.autocast("cpu", dtype=dtype):
-        scores, state = model(tokens)
+        logits, state = model(tokens)
         model(tokens, torch.tensor([9, 4, 1]), state)
         model.train()(tokens, None, state)[0].float().sum().backward()
-    torch.testing.assert_close(scores.float(), expected, rtol=0.05, atol=0.05)
-    assert all(one.grad.isfinite().all() for one in model.parameters())
+    torch.testing.assert_close(logits.float(), expected, rtol=0.05, atol=0.05)
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""The smallest member of each family is exactly what it is said to be."""
+"""The smallest member of each family has exactly the documented layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aibig.training.optimizers import builders as optimizer
 
 
 def layers(model: nn.Module) -> list[str]:
-    return [repr(one) for one in model.modules() if not list(one.children())]
+    return [repr(module) for module in model.modules() if not list(module.children())]
 
 
 def test_net_is_linear_relu_linear() -> None:
@@ -23,7 +23,7 @@ def test_net_is_linear_relu_linear() -> None:
         "Linear(in_features=5, out_features=1, bias=True)",
     ]
     deep = aibig.create_model("net", in_features=4, hidden=[8, 6], out_features=3)
-    assert [one.out_features for one in deep.modules() if isinstance(one, nn.Linear)] == [8, 6, 3]
+    assert [module.out_features for module in deep.modules() if isinstance(module, nn.Linear)] == [8, 6, 3]
 
 
 def test_net_computes_its_formula() -> None:
@@ -38,22 +38,22 @@ MEMBERS = 3
 
 
 def ensemble_and_its_nets() -> tuple[nn.Module, list[nn.Module]]:
-    """A net of several members, and nets of one with the weights of each."""
+    """A net of several members, and plain nets with the weights of each."""
     sizes: dict[str, Any] = {"in_features": 4, "hidden": [6, 5], "out_features": 2}
     packed = aibig.create_model("net", members=MEMBERS, **sizes).double()
     nets = [aibig.create_model("net", **sizes).double() for _ in range(MEMBERS)]
     for member, net in enumerate(nets):
-        for (_, plain), (_, side_by_side) in zip(linears(net), linears(packed), strict=True):
-            plain.weight.data.copy_(side_by_side.weight[member].T)
-            plain.bias.data.copy_(side_by_side.bias.view(MEMBERS, -1)[member])
+        for (_, plain), (_, packed_layer) in zip(linears(net), linears(packed), strict=True):
+            plain.weight.data.copy_(packed_layer.weight[member].T)
+            plain.bias.data.copy_(packed_layer.bias.view(MEMBERS, -1)[member])
     return packed, nets
 
 
 def linears(model: nn.Module) -> list[tuple[str, Any]]:
-    return [(name, one) for name, one in model.named_modules() if hasattr(one, "in_features")]
+    return [(name, module) for name, module in model.named_modules() if hasattr(module, "in_features")]
 
 
-def test_an_ensemble_is_as_many_nets_of_which_none_knows_the_others() -> None:
+def test_an_ensemble_is_as_many_independent_nets() -> None:
     packed, nets = ensemble_and_its_nets()
     inputs, factors = torch.randn(7, 4, dtype=torch.float64), torch.randn(MEMBERS, 7, 2, dtype=torch.float64)
     outputs = packed(inputs)
@@ -61,13 +61,13 @@ def test_an_ensemble_is_as_many_nets_of_which_none_knows_the_others() -> None:
     (outputs * factors).sum().backward()
     for member, net in enumerate(nets):
         (net(inputs) * factors[member]).sum().backward()
-        for (name, plain), (_, side_by_side) in zip(linears(net), linears(packed), strict=True):
-            weight, bias = side_by_side.weight.grad[member].T, side_by_side.bias.grad.view(MEMBERS, -1)[member]
+        for (name, plain), (_, packed_layer) in zip(linears(net), linears(packed), strict=True):
+            weight, bias = packed_layer.weight.grad[member].T, packed_layer.bias.grad.view(MEMBERS, -1)[member]
             torch.testing.assert_close(weight, plain.weight.grad, msg=name)
             torch.testing.assert_close(bias, plain.bias.grad, msg=name)
 
 
-def test_members_begin_apart_each_as_a_net_does_and_drop_out_apart() -> None:
+def test_members_are_initialised_and_dropped_out_independently() -> None:
     sizes: dict[str, Any] = {"in_features": 300, "hidden": 200, "dropout": 0.5}
     packed, net = aibig.create_model("net", members=MEMBERS, **sizes), aibig.create_model("net", **sizes)
     weights = packed.hidden_layers[0].weight
@@ -82,8 +82,8 @@ def test_members_begin_apart_each_as_a_net_does_and_drop_out_apart() -> None:
 def test_weights_of_members_decay_and_their_biases_do_not() -> None:
     packed = aibig.create_model("net", members=MEMBERS)
     groups = optimizer.adamw(weight_decay=0.1)(packed).param_groups
-    decayed = {id(one) for group in groups if group["weight_decay"] for one in group["params"]}
-    assert {name for name, one in packed.named_parameters() if id(one) in decayed} == {
+    decayed = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
+    assert {name for name, parameter in packed.named_parameters() if id(parameter) in decayed} == {
         "hidden_layers.0.weight",
         "head.weight",
     }
@@ -120,7 +120,7 @@ def test_padding_never_changes_a_result(name: str) -> None:
         torch.testing.assert_close(ours[row : row + 1], alone)
 
 
-def test_lstm_memory_after_lengths_is_that_of_the_true_end() -> None:
+def test_lstm_state_after_lengths_is_that_of_the_true_end() -> None:
     torch.manual_seed(0)
     model = aibig.create_model("lstm", vocab_size=20)
     tokens = torch.randint(20, (2, 6))
@@ -131,7 +131,7 @@ def test_lstm_memory_after_lengths_is_that_of_the_true_end() -> None:
 
 
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
-def test_memory_carries_what_was_read(name: str) -> None:
+def test_a_state_carries_the_tokens_before(name: str) -> None:
     torch.manual_seed(0)
     model = aibig.create_model(name, vocab_size=20).eval()
     tokens = torch.randint(20, (2, 12))
@@ -142,7 +142,7 @@ def test_memory_carries_what_was_read(name: str) -> None:
     torch.testing.assert_close(torch.cat([first, second, third], 1), whole, rtol=1e-4, atol=1e-5)
 
 
-def test_transformer_sees_no_future_and_knows_positions() -> None:
+def test_transformer_is_causal_and_knows_positions() -> None:
     torch.manual_seed(0)
     model = aibig.create_model("transformer", vocab_size=20).eval()
     tokens = torch.randint(20, (1, 8))
@@ -169,12 +169,12 @@ def test_attention_is_softmax_of_scaled_products_of_normalised_vectors() -> None
     q, k, v = attention.qkv_proj(inputs).view(5, 3, 2, 4).unbind(1)  # (T, N, D) each
     mixed = torch.zeros(5, 2, 4, dtype=torch.float64)
     for head in range(2):
-        normed = [one[:, head] / one[:, head].square().mean(1, keepdim=True).sqrt() for one in (q, k)]
-        queries, keys = (rotate((one * gain).unsqueeze(1), rotation).squeeze(1) for one in normed)
+        normed = [x[:, head] / x[:, head].square().mean(1, keepdim=True).sqrt() for x in (q, k)]
+        queries, keys = (rotate((x * gain).unsqueeze(1), rotation).squeeze(1) for x in normed)
         for time in range(5):
             weights = (queries[time] @ keys[: time + 1].T / 4**0.5).softmax(0)
             mixed[time, head] = weights @ v[: time + 1, head]
-    torch.testing.assert_close(attention(inputs, rotation, causal=True)[0], attention.out_proj(mixed.reshape(5, 8)))
+    torch.testing.assert_close(attention(inputs, rotation, is_causal=True)[0], attention.out_proj(mixed.reshape(5, 8)))
 
 
 def test_rotation_depends_on_distance_alone() -> None:

@@ -1,4 +1,4 @@
-"""Models that come in sizes have the numbers that were published, and give way to what is set."""
+"""Models that come in sizes have the published numbers, and settings go before the size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aibig.layers.meta import ParametersOnMeta
 def test_a_size_has_as_many_parameters_as_the_published_model(name: str, size: str, millions: float) -> None:
     with ParametersOnMeta():
         model = aibig.create_model(name, size=size, context=1024 if name != "bert" else 512)
-    assert sum(one.numel() for one in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
+    assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "bert"])
@@ -34,13 +34,13 @@ def test_what_is_set_goes_before_the_size(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "bert"])
-def test_first_weights_are_small_and_those_added_to_the_stream_smaller(name: str) -> None:
+def test_first_weights_are_small_and_those_that_add_to_the_residual_stream_smaller(name: str) -> None:
     torch.manual_seed(0)
     model: Any = aibig.create_model(name, vocab_size=500, context=8, width=128, layers=8, heads=4)
     added = 0.02 if name == "bert" else 0.005  # 0.02 / sqrt(2 * 8)
     for key, parameter in model.named_parameters():
         if parameter.ndim == 2 and parameter.numel() > 1000:
-            std = added if key.endswith(("out.weight", "down.weight")) else 0.02
+            std = added if key.endswith(("out_proj.weight", "down_proj.weight")) else 0.02
             assert parameter.std().item() == pytest.approx(std, rel=0.05), key
         elif key.endswith("bias"):
             assert not parameter.any()

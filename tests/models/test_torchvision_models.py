@@ -1,4 +1,4 @@
-"""torchvision's models by their own names: the table is true, the ends fit, weights come from files and the hub."""
+"""torchvision's models by their own names: the table is true, first and last layers fit, weights are loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import nn
 import aibig
 from aibig.config.registry import models
 from aibig.layers.meta import ParametersOnMeta
-from aibig.models.torchvision_models import first_convolution
+from aibig.models.torchvision_models import first_conv
 from aibig.models.torchvision_table import ARCHITECTURES, Architecture, rows
 from aibig.vision import import_torchvision
 
@@ -38,23 +38,23 @@ def test_the_table_has_the_names_that_torchvision_has() -> None:
 
 
 @pytest.mark.parametrize("name", rows())
-def test_every_model_is_made_with_ends_that_fit(name: str) -> None:
+def test_every_models_first_and_last_layer_fit(name: str) -> None:
     with ParametersOnMeta():
         model = aibig.create_model(name, num_classes=7, in_channels=2)
     entry = models.entry(name)
-    layers = [path for path, one in model.named_modules() if isinstance(one, nn.Linear | nn.Conv2d)]
+    layers = [path for path, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     assert entry.head == layers[-1]
     assert len(model.get_submodule(entry.head).weight) == 7
-    assert first_convolution(model)[1].weight.shape[1] == 2 and first_convolution(model)[0] == layers[0]
-    blocks = [one for path in entry.depth_order for one in model.get_submodule(path).parameters()]
-    counted = {id(one) for one in [*blocks, *model.get_submodule(entry.head).parameters()]}
-    left_out = [key for key, one in model.named_parameters() if id(one) not in counted]
+    assert first_conv(model)[1].weight.shape[1] == 2 and first_conv(model)[0] == layers[0]
+    paths = [*entry.depth_order, entry.head]
+    counted = {id(parameter) for path in paths for parameter in model.get_submodule(path).parameters()}
+    left_out = [key for key, parameter in model.named_parameters() if id(parameter) not in counted]
     # norms before the head, the tokens of vision transformers, and the head's own norms
     assert sum(model.get_parameter(key).ndim >= 2 for key in left_out) <= 2, left_out
     assert not any("aux" in key.lower() for key in model.state_dict())
 
 
-@pytest.mark.parametrize("facts", ARCHITECTURES, ids=lambda one: one.names[0])
+@pytest.mark.parametrize("facts", ARCHITECTURES, ids=lambda facts: facts.names[0])
 def test_the_table_knows_which_take_dropout(facts: Architecture) -> None:
     name = facts.names[0]
     if not facts.takes_dropout:
@@ -63,17 +63,17 @@ def test_the_table_knows_which_take_dropout(facts: Architecture) -> None:
         return
     with ParametersOnMeta():
         model = aibig.create_model(name, dropout=0.37)
-    assert any(one.p == 0.37 for one in model.modules() if isinstance(one, nn.Dropout))
+    assert any(module.p == 0.37 for module in model.modules() if isinstance(module, nn.Dropout))
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_small_ones_learn_save_and_load(name: str, tmp_path: Path) -> None:
+def test_small_models_learn_save_and_load(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     size = SMALL[name]
     model = aibig.create_model(name, num_classes=5, in_channels=1, image_size=size)
     images = torch.randn(3, 1, size, size)
     model(images).square().sum().backward()
-    assert all(one.grad is not None and one.grad.isfinite().all() for one in model.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     aibig.save_model(model.eval(), tmp_path / "model")
     assert torch.equal(aibig.load_model(tmp_path / "model")(images), model(images))
 
@@ -101,7 +101,7 @@ print(sorted({"torch", "torchvision"} & set(sys.modules)))
     ("name", "settings", "complaint"),
     [
         ("alexnet", {"image_size": 28}, "alexnet takes images of at least 63x63 pixels, not 28x28"),
-        ("vit_b_16", {"image_size": 30}, "vit_b_16 can't be made for images of 30x30 pixels: Input shape"),
+        ("vit_b_16", {"image_size": 30}, "vit_b_16 can't be built for images of 30x30 pixels: Input shape"),
         ("resnet18", {"weights": "IMAGENET1K_V3"}, "nor weights of resnet18; did you mean 'IMAGENET1K_V1'"),
         ("resnet18", {"weights": "nowhere.pth"}, "nowhere.pth: no such file of weights"),
     ],
@@ -122,12 +122,12 @@ def pretrained(path: Path, name: str = "squeezenet1_1", **settings: Any) -> nn.M
     return model
 
 
-def test_ends_are_adapted_and_reported(tmp_path: Path) -> None:
+def test_first_and_last_layers_are_adapted_and_reported(tmp_path: Path) -> None:
     other = pretrained(tmp_path / "x.pth", num_classes=6)
     model = aibig.create_model("squeezenet1_1", in_channels=1, num_classes=4, weights=str(tmp_path / "x.pth")).eval()
     assert model.adapted == [
-        f"squeezenet1_1: 50 of 52 tensors taken from {tmp_path / 'x.pth'}; features.0.weight made for 1 instead of 3 "
-        "channels; classifier.1 newly initialised for 4 instead of 6 classes"
+        f"squeezenet1_1: 50 of 52 tensors loaded from {tmp_path / 'x.pth'}; features.0.weight adapted to 1 "
+        "instead of 3 channels; classifier.1 newly initialised for 4 instead of 6 classes"
     ]
     grey = torch.randn(2, 1, 32, 32)
     torch.testing.assert_close(model.features(grey), other.features(grey.expand(-1, 3, -1, -1)))
@@ -153,9 +153,9 @@ def test_torchvisions_own_weights_come_by_its_hub(name: str, tmp_path: Path, mon
     extra = {"init_weights": False} if name == "googlenet" else {}  # whose file holds auxiliary heads
     other = pretrained(tmp_path / "hub" / "checkpoints" / entry.url.rpartition("/")[2], name, **extra)
     model = aibig.create_model(name, num_classes=3, weights="DEFAULT")
-    assert "taken from DEFAULT" in model.adapted[0] and "aux" not in model.adapted[0]
-    convolution = first_convolution(other)[0]
-    assert torch.equal(model.get_submodule(convolution).weight, other.get_submodule(convolution).weight)
+    assert "loaded from DEFAULT" in model.adapted[0] and "aux" not in model.adapted[0]
+    path, conv = first_conv(other)
+    assert torch.equal(model.get_submodule(path).weight, conv.weight)
 
 
 def test_positions_are_interpolated(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_weights_of_something_else_are_refused_in_a_line(tmp_path: Path) -> None
     torch.save(nn.Linear(2, 2), tmp_path / "module.pth")  # a pickled class: reading it would run code
     (tmp_path / "cut.safetensors").write_bytes(b"abc")
     for file, complaint in {
-        "other.pth": "other.pth: is not of squeezenet1_1: it has no 'features.0.weight'",
+        "other.pth": "other.pth: is not of squeezenet1_1: missing key 'features.0.weight'",
         "checkpoint.pth": r"checkpoint.pth: holds no state_dict \(model, epoch\)",
         "module.pth": "module.pth: can't be read as weights",
         "cut.safetensors": "cut.safetensors: can't be read as weights",
@@ -184,11 +184,11 @@ def test_weights_of_something_else_are_refused_in_a_line(tmp_path: Path) -> None
 
 
 def test_a_run_needs_its_first_weights_only_once(
-    pictures: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image_config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pretrained(tmp_path / "x.pth", "shufflenet_v2_x0_5")
     model = {"name": "shufflenet_v2_x0_5", "in_channels": 1, "weights": str(tmp_path / "x.pth")}
-    config = {**pictures, "model": model}
+    config = {**image_config, "model": model}
     aibig.train(config, out=tmp_path / "whole")
     assert capsys.readouterr().err.startswith("shufflenet_v2_x0_5: ")
     aibig.train(config, {"trainer.max_steps": 3}, out=tmp_path / "parts")

@@ -1,4 +1,4 @@
-"""Every part that a Transformer can have: what it computes, and that memory gives what a whole text gives."""
+"""Every part that a Transformer can have: what it computes, and that a KV cache gives what a whole text gives."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.nn import functional as F
 import aibig
 from aibig.errors import UserError
 from aibig.layers.attention.self_attention import attend
-from aibig.layers.causal_conv import Mix, mix
-from aibig.layers.feed_forward import ReluSquared
+from aibig.layers.causal_conv import causal_conv
+from aibig.layers.feed_forward import relu_squared
 
 SMALL: dict[str, Any] = {"vocab_size": 20, "context": 24, "width": 16, "layers": 2, "heads": 4}
-WAYS: dict[str, dict[str, Any]] = {
+PARTS: dict[str, dict[str, Any]] = {
     "default": {},
     "learned positions": {"positions": "learned"},
     "no positions": {"positions": "none"},
@@ -42,14 +42,14 @@ def make(**settings: Any) -> Any:
     torch.manual_seed(0)
     model = aibig.create_model("transformer", **SMALL | settings).eval()
     for name, parameter in model.named_parameters():
-        if "conv" in name or parameter.ndim == 1:  # which begin as the identity
+        if "conv" in name or parameter.ndim == 1:  # convolutions begin as the identity, norms too
             torch.nn.init.normal_(parameter, std=0.5)
     return model
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_rows_read_in_pieces_of_their_own_length_give_what_they_give_alone(way: str) -> None:
-    model = make(**WAYS[way])
+@pytest.mark.parametrize("part", PARTS)
+def test_rows_in_pieces_of_their_own_length_give_what_they_give_alone(part: str) -> None:
+    model = make(**PARTS[part])
     tokens, lengths = torch.randint(20, (3, 9)), torch.tensor([9, 4, 6])
     more = torch.randint(20, (3, 5))
     state = model.init_state(3)
@@ -62,9 +62,9 @@ def test_rows_read_in_pieces_of_their_own_length_give_what_they_give_alone(way: 
         torch.testing.assert_close(pieces, alone[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_what_is_forgotten_leaves_no_trace_and_chosen_rows_go_on(way: str) -> None:
-    model = make(**WAYS[way])
+@pytest.mark.parametrize("part", PARTS)
+def test_truncated_tokens_leave_no_trace_and_selected_rows_go_on(part: str) -> None:
+    model = make(**PARTS[part])
     tokens, wrong = torch.randint(20, (3, 9)), torch.randint(20, (3, 4))
     whole, _ = model(tokens)
     _, state = model(tokens[:, :5], None, model.init_state(3))
@@ -72,32 +72,32 @@ def test_what_is_forgotten_leaves_no_trace_and_chosen_rows_go_on(way: str) -> No
     state = model.truncate_state(state, torch.tensor([5, 4, 5]))
     state = model.select_state(state, torch.tensor([2, 1]))
     again = torch.stack([tokens[2, 5:8], tokens[1, 4:7]])
-    found, _ = model(again, None, state)
-    torch.testing.assert_close(found[0], whole[2, 5:8], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found[1], whole[1, 4:7], rtol=1e-4, atol=1e-5)
+    logits, _ = model(again, None, state)
+    torch.testing.assert_close(logits[0], whole[2, 5:8], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits[1], whole[1, 4:7], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_documents_do_not_see_each_other(way: str) -> None:
-    if "learned" in way or way == "gpt2":
+@pytest.mark.parametrize("part", PARTS)
+def test_documents_do_not_attend_to_each_other(part: str) -> None:
+    if "learned" in part or part == "gpt2":
         pytest.skip("learned positions count from the window's first token")
-    model = make(**WAYS[way])
-    tokens, documents = torch.randint(20, (2, 9)), torch.tensor([[0] * 4 + [1] * 5, [3] * 9])
-    together, _ = model(tokens, documents=documents)
+    model = make(**PARTS[part])
+    tokens, document_ids = torch.randint(20, (2, 9)), torch.tensor([[0] * 4 + [1] * 5, [3] * 9])
+    together, _ = model(tokens, document_ids=document_ids)
     torch.testing.assert_close(together[0, :4], model(tokens[:1, :4])[0][0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(together[0, 4:], model(tokens[:1, 4:])[0][0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(together[1], model(tokens[1:])[0][0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_targets_give_the_losses_of_the_logits(way: str) -> None:
-    model = make(**WAYS[way])
+@pytest.mark.parametrize("part", PARTS)
+def test_targets_give_the_losses_of_the_logits(part: str) -> None:
+    model = make(**PARTS[part])
     tokens, targets = torch.randint(20, (2, 2, 9))
     logits, _ = model(tokens)
     scores, _ = model(tokens, targets=targets)
     expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(2, 9)
-    torch.testing.assert_close(scores.nats, expected)
-    assert way != "capped" or logits.abs().max() < 5.0
+    torch.testing.assert_close(scores.cross_entropy, expected)
+    assert part != "capped" or logits.abs().max() < 5.0
 
 
 def test_rotary_positions_need_an_even_number_of_channels() -> None:
@@ -106,9 +106,9 @@ def test_rotary_positions_need_an_even_number_of_channels() -> None:
     make(head_width=5, positions="none")(torch.zeros(1, 3, dtype=torch.long))
 
 
-def test_memory_that_is_full_says_so() -> None:
+def test_a_full_kv_cache_says_so() -> None:
     model = make()
-    with pytest.raises(UserError, match="holds 6 tokens, not 7"):
+    with pytest.raises(UserError, match="has room for 6 tokens, not 7"):
         model(torch.zeros(1, 7, dtype=torch.long), None, model.init_state(1, 6))
 
 
@@ -126,8 +126,8 @@ def test_activation_checkpointing_changes_no_gradient() -> None:
     gradients = []
     for checkpointing in (False, True):
         model = make(checkpointing=checkpointing, conv=2).train()
-        model(tokens, targets=targets)[0].nats.mean().backward()
-        gradients.append([one.grad for one in model.parameters()])
+        model(tokens, targets=targets)[0].cross_entropy.mean().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, recomputed)
 
@@ -140,27 +140,27 @@ def test_a_tied_head_is_the_embedding_also_after_loading(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
-def test_scaled_positions_turn_the_slow_channels_less(scaling: dict[str, Any]) -> None:
+def test_scaled_positions_rotate_the_slow_channels_less(scaling: dict[str, Any]) -> None:
     plain, longer = make().rotation, make(rotary_scaling=scaling).rotation
-    turned, less = (torch.atan2(one[1, :, 1], one[1, :, 0]) for one in (plain, longer))
-    torch.testing.assert_close(less[-1], turned[-1] / scaling["factor"])
-    assert scaling["rope_type"] == "linear" or torch.equal(less[0], turned[0])
+    angles, scaled = (torch.atan2(rotation[1, :, 1], rotation[1, :, 0]) for rotation in (plain, longer))
+    torch.testing.assert_close(scaled[-1], angles[-1] / scaling["factor"])
+    assert scaling["rope_type"] == "linear" or torch.equal(scaled[0], angles[0])
     with pytest.raises(UserError, match="'yarn'"):
         make(rotary_scaling={"rope_type": "yarn", "factor": 2.0})
     with pytest.raises(UserError, match="'factor'"):
         make(rotary_scaling={"rope_type": "linear"})
 
 
-def test_functions_with_gradients_of_their_own_have_the_right_ones() -> None:
+def test_hand_written_gradients_are_right() -> None:
     torch.manual_seed(0)
-    raised = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(ReluSquared.apply, raised)
+    hidden = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(relu_squared, hidden)
     inputs = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(Mix.apply, (inputs, weight))
+    assert torch.autograd.gradcheck(causal_conv, (inputs, weight))
     padded = F.pad(inputs, (0, 0, 2, 0))
-    expected = inputs + sum(padded[:, 2 - back : 7 - back] * weight[back] for back in range(3))
-    torch.testing.assert_close(mix(inputs, weight), expected)
+    expected = inputs + sum(padded[:, 2 - lag : 7 - lag] * weight[lag] for lag in range(3))
+    torch.testing.assert_close(causal_conv(inputs, weight), expected)
 
 
 @pytest.mark.parametrize("time", [1, 9, 64, 65, 150])
@@ -168,8 +168,8 @@ def test_causal_attention_is_torchs(time: int) -> None:
     torch.manual_seed(0)
     parts = torch.randn(3, 2, 4, time, 8, dtype=torch.float64, requires_grad=True)
     fused = F.scaled_dot_product_attention(*parts.unbind(), is_causal=True)
-    found = attend(*parts.unbind(), None, True)
-    torch.testing.assert_close(found, fused)
+    mixed = attend(*parts.unbind(), None, True)
+    torch.testing.assert_close(mixed, fused)
     upstream = torch.randn_like(fused)
-    expected, gradient = (torch.autograd.grad(one, parts, upstream)[0] for one in (fused, found))
+    expected, gradient = (torch.autograd.grad(outputs, parts, upstream)[0] for outputs in (fused, mixed))
     torch.testing.assert_close(gradient, expected)

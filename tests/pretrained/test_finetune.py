@@ -1,4 +1,4 @@
-"""Fine-tuning: what is taken, what is frozen and stays so, how fast the rest moves, and that a resume is exact."""
+"""Fine-tuning: what is loaded, what is frozen and stays so, the learning rates of the rest, and exact resumes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HALVES: dict[str, Any] = {  # NETS with another head: below five, or not
 
 @pytest.fixture
 def halves() -> Iterator[None]:
-    """A dataset that shares its pictures with digits, and has other classes."""
+    """A dataset that shares its images with digits, and has other classes."""
 
     @aibig.register_dataset("halves")
     def _halves() -> Arrays:
@@ -54,7 +54,7 @@ def test_a_frozen_body_stays_bit_for_bit_and_its_new_head_learns(
     aibig.train(NETS, longer, out="digits")
     tuned = aibig.train(HALVES, longer, out="halves")
     assert capsys.readouterr().err == (
-        "finetune: 2 of 4 tensors taken from digits; newly initialised: "
+        "finetune: 2 of 4 tensors loaded from digits; newly initialised: "
         "head.weight (2, 16) was (10, 16), head.bias (2,) was (10,)\n"
     )
     before, after = weights_of("digits"), weights_of("halves")
@@ -87,17 +87,17 @@ def test_an_agent_resumes_exactly(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_a_follower_begins_with_the_weights() -> None:
+def test_a_target_network_begins_with_the_weights() -> None:
     from aibig.config.run_config import load_config
     from aibig.runs.train import build
 
     aibig.train(DQN, {"trainer.max_steps": 5}, out="first")
     _, task = build(load_config({**DQN, "finetune": {"weights": "first"}}))
-    given = weights_of("first")
+    weights = weights_of("first")
     assert all(
-        torch.equal(value, given[name]) for name, value in task.target_networks["target_network"].state_dict().items()
+        torch.equal(value, weights[name]) for name, value in task.target_networks["target_network"].state_dict().items()
     )
-    assert all(torch.equal(value, given[name]) for name, value in task.model.state_dict().items())
+    assert all(torch.equal(value, weights[name]) for name, value in task.model.state_dict().items())
 
 
 # ---------------------------------------------------------------- from Python
@@ -111,16 +111,16 @@ def cnn(**settings: Any) -> nn.Module:
 
 def test_a_frozen_norm_keeps_its_statistics_in_any_mode() -> None:
     model = aibig.finetune(cnn(), freeze=2)
-    for tuned in (model, copy.deepcopy(model)):  # a copy is pinned by itself
+    for tuned in (model, copy.deepcopy(model)):  # a copy is frozen by itself
         before = {name: value.clone() for name, value in tuned.state_dict().items()}
         tuned.eval()
         tuned.train()
         tuned(torch.randn(8, 1, 12, 12)).square().sum().backward()
         changed = {name for name, value in tuned.state_dict().items() if not torch.equal(value, before[name])}
         assert changed and all(name.startswith("stages.1") for name in changed), "only the last stage is not frozen"
-        learning = {name for name, one in tuned.named_parameters() if one.grad is not None}
+        learning = {name for name, parameter in tuned.named_parameters() if parameter.grad is not None}
         assert {name.split(".")[0] for name in learning} == {"stages", "head"}
-        assert {id(one) for group in adamw()(tuned).param_groups for one in group["params"]} == {
+        assert {id(parameter) for group in adamw()(tuned).param_groups for parameter in group["params"]} == {
             id(tuned.get_parameter(name)) for name in learning
         }
 
@@ -129,7 +129,7 @@ def test_dropout_before_the_head_goes_on_when_the_body_is_frozen() -> None:
     model = aibig.finetune(aibig.create_model("alexnet", num_classes=2), freeze="all_but_head").train()
     assert model.classifier.training and model.classifier[3].training and model.classifier[6].training
     assert not model.features.training and not model.classifier[4].training
-    assert [name for name, one in model.named_parameters() if one.requires_grad] == [
+    assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == [
         "classifier.6.weight",
         "classifier.6.bias",
     ]
@@ -141,8 +141,8 @@ def test_the_learning_rate_falls_with_the_depth_below_the_head() -> None:
     rates = {
         name: (group["lr"], group["weight_decay"])
         for group in groups
-        for name, one in model.named_parameters()
-        if any(one is other for other in group["params"])
+        for name, parameter in model.named_parameters()
+        if any(parameter is other for other in group["params"])
     }
     assert rates == {
         "hidden_layers.0.weight": (pytest.approx(0.2), 0.1),
@@ -157,19 +157,19 @@ def test_the_learning_rate_falls_with_the_depth_below_the_head() -> None:
 
 def test_blocks_are_counted_from_the_input() -> None:
     vit = aibig.finetune(aibig.create_model("vit_b_32", image_size=32, num_classes=2), freeze=3)
-    learning = {name for name, one in vit.named_parameters() if one.requires_grad}
-    frozen = {name for name, one in vit.named_parameters() if not one.requires_grad}
+    learning = {name for name, parameter in vit.named_parameters() if parameter.requires_grad}
+    frozen = {name for name, _ in vit.named_parameters()} - learning
     assert {"class_token", "encoder.pos_embedding", "conv_proj.weight"} <= frozen
     assert {name.split(".")[2] for name in frozen if "encoder_layer_" in name} == {"encoder_layer_0", "encoder_layer_1"}
     assert {"encoder.ln.weight", "heads.head.weight", "encoder.layers.encoder_layer_2.ln_1.weight"} <= learning
 
 
-def test_part_of_a_models_tensors_is_taken_and_named(tmp_path: Path) -> None:
+def test_part_of_a_models_tensors_is_loaded_and_named(tmp_path: Path) -> None:
     torch.save(cnn().state_dict(), tmp_path / "grey.pth")
     model = aibig.finetune(cnn(in_channels=3, num_classes=7), weights=str(tmp_path / "grey.pth"))
     (line,) = model.adapted
     assert line == (
-        f"finetune: 17 of 20 tensors taken from {tmp_path / 'grey.pth'}; newly initialised: "
+        f"finetune: 17 of 20 tensors loaded from {tmp_path / 'grey.pth'}; newly initialised: "
         "stem.0.weight (4, 3, 5, 5) was (4, 1, 5, 5), head.weight (7, 8) was (10, 8), head.bias (7,) was (10,)"
     )
 
@@ -208,7 +208,7 @@ def test_a_model_without_known_blocks_is_refused() -> None:
         aibig.finetune(nn.Linear(3, 2), freeze="all_but_head")
 
 
-def test_what_was_not_taken_is_not_frozen(tmp_path: Path) -> None:
+def test_what_was_not_loaded_is_not_frozen(tmp_path: Path) -> None:
     torch.save(cnn().state_dict(), tmp_path / "grey.pth")
     colour = {"weights": str(tmp_path / "grey.pth"), "freeze": 1}
     with pytest.raises(aibig.UserError, match=r"freeze: stem.0.weight is not in .*grey.pth with this shape"):
@@ -221,38 +221,44 @@ def test_what_was_not_taken_is_not_frozen(tmp_path: Path) -> None:
 TINY_GPT2 = {"vocab_size": 7, "context": 6, "width": 8, "layers": 2, "heads": 2}
 
 
-def test_a_published_body_is_taken_and_a_classifiers_head_is_new(tmp_path: Path) -> None:
+def test_a_published_body_is_loaded_and_a_classifiers_head_is_new(tmp_path: Path) -> None:
     published = gpt2_folder(tmp_path / "published")
     model = aibig.create_model("gpt2", **TINY_GPT2 | {"context": 4, "num_classes": 3})
     for weights in (published, published / "model.safetensors"):
         model.adapted = []
         aibig.finetune(model, weights=str(weights), freeze="all_but_head")
         assert model.adapted == [
-            f"finetune: 28 of 29 tensors taken from {weights}; newly initialised: head.weight (3, 8)"
+            f"finetune: 28 of 29 tensors loaded from {weights}; newly initialised: head.weight (3, 8)"
         ]
-    assert torch.equal(model.positions.weight, tensors()["wpe.weight"][:4])
-    assert [name for name, one in model.named_parameters() if one.requires_grad] == ["head.weight"]
+    assert torch.equal(model.position_embedding.weight, tensors()["wpe.weight"][:4])
+    assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == ["head.weight"]
     longer = {"context": 9}
-    with pytest.raises(aibig.UserError, match=r"gives 'positions.weight' the shape \(6, 8\), but it has \(9, 8\)"):
+    with pytest.raises(
+        aibig.UserError, match=r"'position_embedding.weight' has the shape \(6, 8\), but the model's has \(9, 8\)"
+    ):
         aibig.finetune(aibig.create_model("gpt2", **TINY_GPT2 | longer), weights=str(published))
 
 
-def test_a_file_of_published_tensors_is_taken_too(tmp_path: Path) -> None:
+def test_a_file_of_published_tensors_is_loaded_too(tmp_path: Path) -> None:
     file = tmp_path / "elsewhere.bin"
     torch.save(tensors(), file)
     model = aibig.finetune(aibig.create_model("gpt2", **TINY_GPT2), weights=str(file))
-    assert model.adapted == [f"finetune: 28 of 28 tensors taken from {file}"]
+    assert model.adapted == [f"finetune: 28 of 28 tensors loaded from {file}"]
     assert torch.equal(model.head.weight, tensors()["wte.weight"])
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "complaint"),
     [
-        ("gpt2", {"width": 16}, "config.json: has width 8, but the model 16; leave it out there"),
-        ("gpt2", {"width": None}, "config.json: has width 8, but the model 768; leave it out there"),
-        ("gpt2", {"norm_eps": 1e-6}, "config.json: has norm_eps 1e-05, but the model 1e-06; leave it out there"),
-        ("gpt2", {"vocab_size": 9}, "published: has 7 different tokens, the model 9; take its own tokenizer"),
-        ("bert", {}, "published: is a gpt2, not a bert; set model.name=gpt2"),
+        ("gpt2", {"width": 16}, "config.json: has width 8, but the model 16; leave width out"),
+        ("gpt2", {"width": None}, "config.json: has width 8, but the model 768; leave width out"),
+        ("gpt2", {"norm_eps": 1e-6}, "config.json: has norm_eps 1e-05, but the model 1e-06; leave norm_eps out"),
+        (
+            "gpt2",
+            {"vocab_size": 9},
+            "published: its vocabulary has 7 tokens, but the model's has 9; use its own tokenizer",
+        ),
+        ("bert", {}, "published: holds a gpt2, not a bert; set model.name=gpt2"),
     ],
 )
 def test_a_model_that_is_another_than_the_published_one_is_refused(
@@ -275,7 +281,7 @@ def test_a_run_takes_the_settings_of_the_published_model_that_it_starts_from(
         "finetune": {"weights": str(published)},
     }
     run = aibig.train(config, out="whole")
-    assert "finetune: 28 of 29 tensors taken" in capsys.readouterr().err
+    assert "finetune: 28 of 29 tensors loaded" in capsys.readouterr().err
     settings = aibig.load_model(run.path).registered["settings"]
     assert settings["width"] == 8 and settings["dropout"] == 0.1 and settings["num_classes"] == 2
     train_in_two_parts(config, 37, Path("parts"))
@@ -286,7 +292,7 @@ def test_a_run_takes_the_settings_of_the_published_model_that_it_starts_from(
     with pytest.raises(aibig.UserError) as caught:
         aibig.train({**config, "model": {"name": "gpt2", "heads": 4}})
     assert str(caught.value) == (
-        f"config: finetune: {published}/config.json: has heads 2, but the model 4; leave it out there"
+        f"config: finetune: {published}/config.json: has heads 2, but the model 4; leave heads out"
     )
 
 
@@ -302,28 +308,31 @@ def test_a_classifier_starts_from_a_language_model_of_its_sentences_and_of_no_ot
     tokenizer = {"tokenizer": "language/model/model.json"}
     config = {**TEXTS, "data": {**TEXTS["data"], **tokenizer}, "finetune": {"weights": "language"}}
     tuned = aibig.train(config, {"trainer.max_steps": 1}, out="tuned")
-    assert "finetune: 5 of 7 tensors taken from language; newly initialised: head.weight" in capsys.readouterr().err
-    before, after = (weights_of(str(one)) for one in ("language", tuned.path))
+    assert "finetune: 5 of 7 tensors loaded from language; newly initialised: head.weight" in capsys.readouterr().err
+    before, after = (weights_of(str(run)) for run in ("language", tuned.path))
     assert (before["embedding.weight"] - after["embedding.weight"]).abs().max() < 0.02, "one step of 0.01"
     others = {**config, "data": {**TEXTS["data"], "vocab_size": 20}}
     with pytest.raises(aibig.UserError) as caught:
         aibig.train(others)
     cure = "set data.tokenizer=language/model/model.json"
-    assert str(caught.value) == f"config: finetune: language: read other tokens than these data have; {cure}"
+    assert (
+        str(caught.value)
+        == f"config: finetune: language: was trained with another tokenizer than these data have; {cure}"
+    )
 
 
-def test_a_classifier_starts_from_a_model_that_fills_blanks_and_leaves_out_the_token_for_them(
+def test_a_classifier_starts_from_a_masked_language_model_and_leaves_out_its_mask_token(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sentences = {"name": "sentences", "path": str(REVIEWS), "tokenizer": "words", "batch_size": 4, "context": 8}
-    both_ends = {**TEXTS["model"], "bidirectional": True}
-    blanks = {"model": both_ends, "task": {"name": "masked_language_modelling"}, "data": sentences}
-    aibig.train({**TEXTS, **blanks}, {"trainer.max_steps": 3}, out="blanks")
-    data = {**TEXTS["data"], "tokenizer": "blanks/model/model.json"}
-    config = {**TEXTS, "model": both_ends, "data": data, "finetune": {"weights": "blanks"}}
+    bidirectional = {**TEXTS["model"], "bidirectional": True}
+    masked = {"model": bidirectional, "task": {"name": "masked_language_modelling"}, "data": sentences}
+    aibig.train({**TEXTS, **masked}, {"trainer.max_steps": 3}, out="masked")
+    data = {**TEXTS["data"], "tokenizer": "masked/model/model.json"}
+    config = {**TEXTS, "model": bidirectional, "data": data, "finetune": {"weights": "masked"}}
     tuned = aibig.train(config, {"trainer.max_steps": 1}, out="tuned")
-    assert "finetune: 9 of 11 tensors taken from blanks; newly initialised: head.weight" in capsys.readouterr().err
-    before, after = (weights_of(str(one))["embedding.weight"] for one in ("blanks", tuned.path))
+    assert "finetune: 9 of 11 tensors loaded from masked; newly initialised: head.weight" in capsys.readouterr().err
+    before, after = (weights_of(str(run))["embedding.weight"] for run in ("masked", tuned.path))
     assert len(before) == len(after) + 1
     assert (before[:-1] - after).abs().max() < 0.02, "one step of 0.01"
     train_in_two_parts(config, 37, Path("parts"))

@@ -1,16 +1,22 @@
-"""Published models: what transformers writes is read, and computes the same here."""
+"""Published models: what transformers writes is loaded, and computes the same here."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from published_gpt2 import gpt2_folder, tensors
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import aibig
+from aibig.config.registry import models
+from aibig.models.gpt2 import Gpt2
+from aibig.pretrained.formats.gpt2 import GPT2
 
 VOCABULARY, LENGTH = 50, 24
 SCALINGS: dict[str, dict[str, Any] | None] = {
@@ -57,8 +63,8 @@ def published(theirs: Any, kind: str, config: Any) -> Any:
     return model
 
 
-def written(model: Any, folder: Path, **how: Any) -> Path:
-    model.save_pretrained(folder, **how)
+def saved(model: Any, folder: Path, **settings: Any) -> Path:
+    model.save_pretrained(folder, **settings)
     return folder
 
 
@@ -79,11 +85,11 @@ def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(("kind", "scaling"), [("gpt2", ""), *(("llama", name) for name in SCALINGS)])
-def test_a_causal_model_gives_the_same_logits_whole_and_with_memory(
+def test_a_causal_model_gives_the_same_logits_with_and_without_a_kv_cache(
     theirs: Any, tmp_path: Path, kind: str, scaling: str
 ) -> None:
     other = gpt2(theirs) if kind == "gpt2" else llama(theirs, rope_scaling=SCALINGS[scaling])
-    model = aibig.load_model(written(other, tmp_path / "published"))
+    model = aibig.load_model(saved(other, tmp_path / "published"))
     assert not model.training and model.registered["name"] == kind
     tokens, lengths, mask = padded()
     expected = other(tokens, attention_mask=mask).logits
@@ -105,7 +111,7 @@ def test_a_causal_model_gives_the_same_logits_whole_and_with_memory(
 )
 def test_llama_with_other_settings(theirs: Any, tmp_path: Path, settings: dict[str, Any]) -> None:
     other = llama(theirs, **settings)
-    model = aibig.load_model(written(other, tmp_path))
+    model = aibig.load_model(saved(other, tmp_path))
     tokens, _, _ = padded()
     close(model(tokens)[0], other(tokens).logits)
 
@@ -113,7 +119,7 @@ def test_llama_with_other_settings(theirs: Any, tmp_path: Path, settings: dict[s
 @torch.no_grad()
 def test_gpt2_with_other_settings(theirs: Any, tmp_path: Path) -> None:
     other = gpt2(theirs, n_inner=24, activation_function="gelu", layer_norm_epsilon=1e-2)
-    model = aibig.load_model(written(other, tmp_path))
+    model = aibig.load_model(saved(other, tmp_path))
     tokens, _, _ = padded()
     close(model(tokens)[0], other(tokens).logits)
 
@@ -122,7 +128,7 @@ def test_gpt2_with_other_settings(theirs: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
 def test_bert_gives_the_same_scores_of_tokens(theirs: Any, tmp_path: Path, activation: str) -> None:
     other = bert(theirs, hidden_act=activation)
-    model = aibig.load_model(written(other, tmp_path))
+    model = aibig.load_model(saved(other, tmp_path))
     tokens, lengths, mask = padded()
     types = (torch.arange(LENGTH) > 3).long().expand_as(tokens)
     expected = other(tokens, attention_mask=mask, token_type_ids=types).logits
@@ -142,7 +148,7 @@ def test_bert_gives_the_same_scores_of_tokens(theirs: Any, tmp_path: Path, activ
 @pytest.mark.parametrize("classes", [2, 3])
 def test_classifiers_give_the_same_scores(theirs: Any, tmp_path: Path, make: Any, kind: str, classes: int) -> None:
     other = make(theirs, kind, num_labels=classes)
-    model = aibig.load_model(written(other, tmp_path))
+    model = aibig.load_model(saved(other, tmp_path))
     tokens, lengths, mask = padded()
     close(model(tokens, lengths), other(tokens, attention_mask=mask).logits)
 
@@ -151,22 +157,35 @@ def test_classifiers_give_the_same_scores(theirs: Any, tmp_path: Path, make: Any
 def test_several_files_old_files_and_half_precision(theirs: Any, tmp_path: Path) -> None:
     other = llama(theirs)
     tokens, _, _ = padded()
-    several = written(other, tmp_path / "several", max_shard_size="10KB")
+    several = saved(other, tmp_path / "several", max_shard_size="10KB")
     assert (several / "model.safetensors.index.json").is_file() and not (several / "model.safetensors").exists()
     close(aibig.load_model(several)(tokens)[0], other(tokens).logits)
-    old = written(other, tmp_path / "old")
+    old = saved(other, tmp_path / "old")
     (old / "model.safetensors").unlink()
     torch.save(other.state_dict(), old / "pytorch_model.bin")
     close(aibig.load_model(old)(tokens)[0], other(tokens).logits)
-    half = written(other.bfloat16(), tmp_path / "half")
+    half = saved(other.bfloat16(), tmp_path / "half")
     model = aibig.load_model(half)
-    assert {one.dtype for one in model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     close(model(tokens)[0], type(other).from_pretrained(half, dtype=torch.float32)(tokens).logits)
 
 
 @torch.no_grad()
-def test_what_was_read_can_be_saved_and_read_again(theirs: Any, tmp_path: Path) -> None:
-    model = aibig.load_model(written(gpt2(theirs), tmp_path / "published"))
+def test_norms_may_have_their_names_of_tensorflow(theirs: Any, tmp_path: Path) -> None:
+    other = bert(theirs)
+    folder = saved(other, tmp_path)
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    state_dict = load_file(folder / "model.safetensors")
+    for new, name in old.items():
+        state_dict = {key.replace(new, name): tensor for key, tensor in state_dict.items()}
+    save_file(state_dict, folder / "model.safetensors")
+    tokens, _, _ = padded()
+    close(aibig.load_model(folder)(tokens)[0], other(tokens).logits)
+
+
+@torch.no_grad()
+def test_a_loaded_model_can_be_saved_and_loaded_again(theirs: Any, tmp_path: Path) -> None:
+    model = aibig.load_model(saved(gpt2(theirs), tmp_path / "published"))
     assert model.head.weight is model.embedding.weight
     again = aibig.load_model(aibig.save_model(model, tmp_path / "ours"))
     tokens, _, _ = padded()
@@ -176,39 +195,65 @@ def test_what_was_read_can_be_saved_and_read_again(theirs: Any, tmp_path: Path) 
 # ---------------------------------------------------------------- without that library
 
 
-def test_every_published_tensor_has_its_place(tmp_path: Path) -> None:
-    given, model = tensors(), aibig.load_model(gpt2_folder(tmp_path / "published"))
-    own = model.state_dict()
-    assert torch.equal(own["embedding.weight"], given["wte.weight"]) and model.head.weight is model.embedding.weight
-    assert torch.equal(own["positions.weight"], given["wpe.weight"])
-    assert torch.equal(own["blocks.1.feed_forward.up_proj.weight"], given["h.1.mlp.c_fc.weight"].T)
-    assert torch.equal(own["blocks.0.attention.qkv_proj.weight"], given["h.0.attn.c_attn.weight"].T)
-    assert torch.equal(own["blocks.1.attention_norm.weight"], given["h.1.ln_1.weight"])
-    assert torch.equal(own["norm.bias"], given["ln_f.bias"])
+def test_every_published_tensor_is_loaded(tmp_path: Path) -> None:
+    published, model = tensors(), aibig.load_model(gpt2_folder(tmp_path / "published"))
+    loaded = model.state_dict()
+    assert (
+        torch.equal(loaded["embedding.weight"], published["wte.weight"]) and model.head.weight is model.embedding.weight
+    )
+    assert torch.equal(loaded["position_embedding.weight"], published["wpe.weight"])
+    assert torch.equal(loaded["blocks.1.feed_forward.up_proj.weight"], published["h.1.mlp.c_fc.weight"].T)
+    assert torch.equal(loaded["blocks.0.attention.qkv_proj.weight"], published["h.0.attn.c_attn.weight"].T)
+    assert torch.equal(loaded["blocks.1.attention_norm.weight"], published["h.1.ln_1.weight"])
+    assert torch.equal(loaded["norm.bias"], published["ln_f.bias"])
     assert model(torch.tensor([[1, 2, 3]]))[0].shape == (1, 3, 7)
+
+
+@pytest.fixture
+def mirrored() -> Iterator[None]:
+    """A registered model that is published like GPT-2, but with other keys and names."""
+
+    def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+        return GPT2.settings({key.removeprefix("my_"): value for key, value in config.items()})
+
+    layers = {layer: f"my_{name}" for layer, name in GPT2.layers.items() if isinstance(name, str)}
+    my_format = replace(GPT2, settings=settings, layers=layers, prefix="")
+    aibig.register_model("mirrored", family="language", model_type="mirrored", published=my_format)(Gpt2)
+    yield
+    models._registered.clear()
+    models._entries = None
+
+
+def test_a_package_can_add_a_format(mirrored: None, tmp_path: Path) -> None:
+    folder = gpt2_folder(tmp_path / "published", {f"my_{name}": tensor for name, tensor in tensors().items()})
+    config = json.loads((folder / "config.json").read_text())
+    renamed = {f"my_{key}": value for key, value in config.items()} | {"model_type": "mirrored"}
+    (folder / "config.json").write_text(json.dumps(renamed))
+    model = aibig.load_model(folder)
+    expected = aibig.load_model(gpt2_folder(tmp_path / "gpt2"))
+    assert model.registered["name"] == "mirrored"
+    assert torch.equal(model(torch.tensor([[1, 2, 3]]))[0], expected(torch.tensor([[1, 2, 3]]))[0])
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"model_type": "gpt3"}, "config.json: its model_type 'gpt3' is none that aibig has; did you mean 'gpt2'?"),
+        ({"model_type": "gpt3"}, "config.json: model_type 'gpt3' is not supported; did you mean 'gpt2'?"),
         (
             {"n_embd": "wide"},
             "config.json: width of model 'gpt2' must be a whole number, at least 1 or null, not 'wide'",
         ),
-        ({"activation_function": "relu"}, "config.json: the activation 'relu' is not to be had here; there are: gelu"),
-        ({"scale_attn_weights": False}, "config.json: scale_attn_weights False is not to be had here"),
+        ({"activation_function": "relu"}, r"config.json: activation 'relu' is not supported \(supported: gelu"),
+        ({"scale_attn_weights": False}, "config.json: scale_attn_weights False is not supported"),
         ({"n_layer": 3}, "has no tensor for 'blocks.2"),
-        ({"n_embd": 16}, r"gives 'embedding.weight' the shape \(7, 8\), but it has \(7, 16\)"),
+        ({"n_embd": 16}, r"'embedding.weight' has the shape \(7, 8\), but the model's has \(7, 16\)"),
         (
             {"weights": {**tensors(), "h.0.ln_1.weight": torch.ones(5)}},
-            r"'blocks.0.attention_norm.weight' the shape \(5,\), but it has \(8,\)",
+            r"'blocks.0.attention_norm.weight' has the shape \(5,\), but the model's has \(8,\)",
         ),
     ],
 )
-def test_what_does_not_belong_together_is_said_in_a_line(
-    tmp_path: Path, change: dict[str, Any], complaint: str
-) -> None:
+def test_contradictions_are_named_in_a_line(tmp_path: Path, change: dict[str, Any], complaint: str) -> None:
     folder = gpt2_folder(tmp_path / "published", **change)
     with pytest.raises(aibig.UserError, match=complaint) as caught:
         aibig.load_model(folder)
@@ -218,13 +263,13 @@ def test_what_does_not_belong_together_is_said_in_a_line(
 @pytest.mark.parametrize(
     ("file", "content", "complaint"),
     [
-        ("config.json", "{", "config.json: is no description of a published model"),
+        ("config.json", "{", "config.json: does not describe a published model"),
         (
             "config.json",
             '{"model_type": "gpt2"}',
-            r"config.json: is damaged, or not of a gpt2 \(KeyError\('n_embd'\)\)",
+            r"config.json: is damaged, or not of model_type 'gpt2' \(KeyError\('n_embd'\)\)",
         ),
-        ("config.json", "[]", "config.json: is no description of a published model"),
+        ("config.json", "[]", "config.json: does not describe a published model"),
         ("model.safetensors", "abc", "model.safetensors: can't be read as weights"),
         ("model.safetensors", None, "published: holds no weights; there should be a model.safetensors"),
         ("model.safetensors.index.json", "{}", "model.safetensors.index.json: is damaged"),

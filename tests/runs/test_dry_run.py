@@ -21,19 +21,19 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("family", ["nets", "regression", "transformer", "dqn"])
 def test_a_run_of_each_family_is_foreseen(family: str, tmp_path: Path) -> None:
-    found = aibig.check(FAMILIES[family])
+    estimate = aibig.check(FAMILIES[family])
     assert not list(tmp_path.iterdir()), "something was written"
     result = aibig.train(FAMILIES[family]).result
     assert result is not None
-    assert all(found[name] == result[name] for name in ("steps", "stopped_by", "parameters", "device", "precision"))
+    assert all(estimate[name] == result[name] for name in ("steps", "stopped_by", "parameters", "device", "precision"))
     (folder,) = Path("runs").iterdir()
     evaluations = [line for line in (folder / "metrics.jsonl").read_text().splitlines() if '"validation"' in line]
-    assert found["evaluations"] == len(evaluations)
-    sizes = [sum(one.stat().st_size for one in path.glob("*.pt")) for path in (folder / "checkpoints").glob("step-*")]
-    assert found["checkpoint_bytes"] == pytest.approx(max(sizes), rel=0.15)
+    assert estimate["evaluations"] == len(evaluations)
+    sizes = [sum(file.stat().st_size for file in path.glob("*.pt")) for path in (folder / "checkpoints").glob("step-*")]
+    assert estimate["checkpoint_bytes"] == pytest.approx(max(sizes), rel=0.15)
     taken = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and "metrics" not in path.name)
-    assert taken < found["disk_bytes"] + 20_000 < 6 * taken
-    assert found["seconds"] >= found["train_seconds"] > 0 and found["evaluation_seconds"] > 0
+    assert taken < estimate["disk_bytes"] + 20_000 < 6 * taken
+    assert estimate["seconds"] >= estimate["train_seconds"] > 0 and estimate["evaluation_seconds"] > 0
 
 
 @pytest.mark.parametrize(
@@ -49,25 +49,25 @@ def test_a_run_of_each_family_is_foreseen(family: str, tmp_path: Path) -> None:
 def test_the_limit_that_comes_first_is_foreseen(
     config: dict[str, Any], limits: dict[str, Any], steps: int, name: str
 ) -> None:
-    found = aibig.check(config, limits)
-    assert found["stopped_by"] == name and found["steps"] == pytest.approx(steps, abs=1)
+    estimate = aibig.check(config, limits)
+    assert estimate["stopped_by"] == name and estimate["steps"] == pytest.approx(steps, abs=1)
 
 
 def test_a_limit_of_time_is_foreseen() -> None:
-    found = aibig.check(NETS, {"trainer.max_steps": 10**9, "trainer.max_minutes": 0.1})
-    assert found["stopped_by"] == "max_minutes" and found["train_seconds"] == pytest.approx(6.0, rel=0.01)
+    estimate = aibig.check(NETS, {"trainer.max_steps": 10**9, "trainer.max_minutes": 0.1})
+    assert estimate["stopped_by"] == "max_minutes" and estimate["train_seconds"] == pytest.approx(6.0, rel=0.01)
 
 
 def test_an_evaluation_that_takes_long_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry_run, "EVALUATION_SECONDS", 0.0)
-    found = aibig.check(NETS)
-    assert found["evaluation_seconds"] is None and "one takes long" in dry_run.in_lines(found)
+    estimate = aibig.check(NETS)
+    assert estimate["evaluation_seconds"] is None and "one takes long" in dry_run.format_estimate(estimate)
 
 
 def test_what_a_run_would_be_refused_for_a_dry_run_is_refused_for() -> None:
     with pytest.raises(aibig.UserError, match="did you mean 'accuracy'"):
         aibig.check(NETS, {"trainer.best_metric": "acuracy"})
-    with pytest.raises(aibig.UserError, match="no validation part"):
+    with pytest.raises(aibig.UserError, match="no validation split"):
         aibig.check(NETS, {"trainer.patience": 3, "data.validation_fraction": 0})
 
 

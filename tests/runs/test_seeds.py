@@ -13,7 +13,7 @@ import pytest
 from families import NETS, train_command
 
 import aibig
-from aibig.runs import seeds as repeat
+from aibig.runs import seeds as seeds_module
 
 WORDS = [
     "--config",
@@ -35,7 +35,7 @@ def test_mean_and_spread_of_runs_that_differ_by_their_seed(capsys: pytest.Captur
     assert train_command([*WORDS, "--seeds", "3", "seed=4"]) == 0
     out = capsys.readouterr().out
     folder = "runs/digits-seeds-0001"
-    assert {one.name for one in Path(folder).iterdir()} == {"seed-4", "seed-5", "seed-6", "seeds.json"}
+    assert {path.name for path in Path(folder).iterdir()} == {"seed-4", "seed-5", "seed-6", "seeds.json"}
     settings = {"trainer.max_epochs": 1, "trainer.eval_every": 20, "trainer.save_every": 20, "model.hidden": 8}
     alone = aibig.train("nets/digits", {**settings, "seed": 5}).result
     found = contents(folder)
@@ -54,7 +54,7 @@ def test_seeds_that_were_stopped_go_on_and_the_others_are_not_repeated(
 
     assert train_command([*WORDS, "--seeds", "3", "--out", "whole"]) == 0
     capsys.readouterr()
-    update, fitted = Trainer._update, []
+    update, fitted = Trainer._train_step, []
 
     def update_then_signal(self: Trainer) -> None:
         update(self)
@@ -62,7 +62,7 @@ def test_seeds_that_were_stopped_go_on_and_the_others_are_not_repeated(
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", update_then_signal)
+        patch.setattr(Trainer, "_train_step", update_then_signal)
         assert train_command([*WORDS, "--seeds", "3", "--out", "parts"]) == 130
     again = "python -m aibig.train --resume --out parts\n"
     assert capsys.readouterr().out.endswith(again) and list(contents("parts")["values"]) == ["0"]
@@ -82,11 +82,11 @@ def test_a_seed_that_diverges_is_noted_and_the_others_count(monkeypatch: pytest.
         accuracy = None if overrides["seed"] == 2 else 0.5 + overrides["seed"]
         return type("Run", (), {"result": {"metrics": {"accuracy": accuracy}}})
 
-    monkeypatch.setattr(repeat, "train", train)
-    told: list[str] = []
-    runs = aibig.train_seeds(NETS, seeds=4, report=told.append)
+    monkeypatch.setattr(seeds_module, "train", train)
+    lines: list[str] = []
+    runs = aibig.train_seeds(NETS, seeds=4, on_seed_end=lines.append)
     assert runs.diverged == [1, 2] and runs.metrics["accuracy"]["mean"] == 2.0 and runs.is_complete
-    assert told[1].startswith("seed 1: diverged: step 125") and told[2] == "seed 2: accuracy not finite"
+    assert lines[1].startswith("seed 1: diverged: step 125") and lines[2] == "seed 2: accuracy not finite"
 
 
 def test_what_cannot_begin_leaves_no_folder() -> None:
@@ -102,9 +102,9 @@ def test_what_cannot_be_gone_on_with_costs_no_run_of_before(monkeypatch: pytest.
     def failing(*_: Any, **__: Any) -> Any:
         raise aibig.UserError("the data are gone")
 
-    monkeypatch.setattr(repeat, "train", failing)
+    monkeypatch.setattr(seeds_module, "train", failing)
     assert train_command([*WORDS, "--resume", "--seeds", "2", "--out", "runs/kept", "seed=7"]) == 2
-    assert {one.name for one in Path("runs/kept").iterdir()} >= {"seed-0", "seed-1", "seeds.json"}
+    assert {path.name for path in Path("runs/kept").iterdir()} >= {"seed-0", "seed-1", "seeds.json"}
     assert before["values"] and Path("runs/kept/seed-1/model").is_dir()
 
 

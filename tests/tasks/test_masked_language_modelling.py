@@ -1,4 +1,4 @@
-"""Filling blanks: what is hidden, what is learned from it, and that a run goes on exactly."""
+"""Masked language modelling: what is masked, what is learned, and exact resuming."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ CONFIG: dict[str, Any] = {
 MODELS = [CONFIG["model"], {"name": "lstm", "embedding": 16, "hidden": 32, "layers": 1, "bidirectional": True}]
 
 
-def test_a_seventh_is_hidden_and_most_of_it_behind_the_blank() -> None:
+def test_15_percent_are_masked_and_most_of_them_by_the_mask_token() -> None:
     tokens = torch.arange(20).repeat(100, 10)  # (100, 200)
-    shown, places, targets = mask_tokens(tokens, 99, 20, torch.Generator().manual_seed(0))
-    flat = shown.flatten()
-    assert len(places) == len(set(places.tolist())) == 100 * 30
-    assert torch.equal(targets, tokens.flatten()[places])
+    masked, positions, targets = mask_tokens(tokens, 99, 20, torch.Generator().manual_seed(0))
+    flat = masked.flatten()
+    assert len(positions) == len(set(positions.tolist())) == 100 * 30
+    assert torch.equal(targets, tokens.flatten()[positions])
     untouched = torch.ones(len(flat), dtype=torch.bool)
-    untouched[places] = False
+    untouched[positions] = False
     assert torch.equal(flat[untouched], tokens.flatten()[untouched])
-    blank, same = (flat[places] == 99).float().mean(), (flat[places] == targets).float().mean()
-    assert 0.77 < blank < 0.83 and 0.08 < same < 0.13  # a tenth, and a twentieth of the tenth that is drawn
+    by_mask, unchanged = (flat[positions] == 99).float().mean(), (flat[positions] == targets).float().mean()
+    assert 0.77 < by_mask < 0.83 and 0.08 < unchanged < 0.13  # a tenth, and a twentieth of the random tenth
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_loss_is_the_cross_entropy_of_what_is_hidden(model: dict[str, Any]) -> None:
+def test_the_loss_is_the_cross_entropy_of_the_masked_tokens(model: dict[str, Any]) -> None:
     _, task = build(load_config(CONFIG, {"model": model}))
     task.model.eval()
     batch = task.next_batch()
-    shown, places, targets = batch.data
-    logits, _ = task.model(shown)
-    expected = F.cross_entropy(logits.flatten(0, 1)[places], targets)
+    tokens, positions, targets = batch.data
+    logits, _ = task.model(tokens)
+    expected = F.cross_entropy(logits.flatten(0, 1)[positions], targets)
     torch.testing.assert_close(task.loss(batch).value, expected)
-    assert batch.weight == len(places)
+    assert batch.weight == len(positions)
     assert task.evaluate("validation") == task.evaluate("validation")
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_it_learns_and_fills_blanks(model: dict[str, Any], tmp_path: Path) -> None:
+def test_it_learns_and_fills_masks(model: dict[str, Any], tmp_path: Path) -> None:
     run = aibig.train(CONFIG, {"model": model}, out=tmp_path / "run")
     assert run.result is not None and run.result["metrics"]["loss"] < 0.7  # 1.95 for seven letters alike
     (first, *_) = aibig.predict(run.path, "cdef[MASK]abcdefgab")
@@ -80,13 +80,15 @@ def test_stopping_and_resuming_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_what_does_not_belong_together_is_refused() -> None:
-    for name in ("gpt", "lstm"):
-        with pytest.raises(UserError, match=f"a {name.title()} fills no blanks; take the model 'bert', or 'lstm' with"):
+    for name, architecture in (("gpt", "Transformer"), ("lstm", "Lstm")):
+        with pytest.raises(
+            UserError, match=f"a {architecture} can't predict masked tokens; take the model 'bert', or 'lstm' with"
+        ):
             build(load_config(CONFIG, {"model": {"name": name}}))
-    both_ends = {"model": {"name": "lstm", "bidirectional": True}}
-    with pytest.raises(UserError, match="a Lstm that is bidirectional sees the token that it should foretell"):
-        build(load_config(CONFIG, {**both_ends, "task": {"name": "language_modelling"}}))
-    with pytest.raises(UserError, match="can't read on"):
+    bidirectional = {"model": {"name": "lstm", "bidirectional": True}}
+    with pytest.raises(UserError, match="a bidirectional Lstm sees the token that it should predict"):
+        build(load_config(CONFIG, {**bidirectional, "task": {"name": "language_modelling"}}))
+    with pytest.raises(UserError, match="can't generate"):
         aibig.create_model("lstm", vocab_size=9, bidirectional=True).generate(torch.zeros(1, 2, dtype=torch.long))
-    with pytest.raises(UserError, match="carries no memory"):
+    with pytest.raises(UserError, match="carries no state"):
         build(load_config(CONFIG, {"data.order": "stream"}))

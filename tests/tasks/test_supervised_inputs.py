@@ -1,4 +1,4 @@
-"""A model that takes other inputs than the data offer is refused in a line, before anything is trained."""
+"""A model that takes other inputs than the data have is refused in a line, before anything is trained."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TEXTS: dict[str, Any] = {"name": "text_labels", "path": str(REVIEWS)}
 @pytest.mark.parametrize(
     ("model", "data", "complaint"),
     [
-        ("cnn", NETS["data"], "'cnn' takes images, and the data are none"),
-        ("resnet18", NETS["data"], "'resnet18' takes images, and the data are none"),
-        ("lstm", NETS["data"], "'lstm' takes texts, and the data are none"),
-        ("net", TEXTS, "'net' reads no texts"),
+        ("cnn", NETS["data"], "'cnn' takes images, but the data are none"),
+        ("resnet18", NETS["data"], "'resnet18' takes images, but the data are none"),
+        ("lstm", NETS["data"], "'lstm' takes texts, but the data are none"),
+        ("net", TEXTS, "'net' takes no texts"),
     ],
 )
 def test_a_model_of_other_inputs_is_refused(model: str, data: dict[str, Any], complaint: str) -> None:

@@ -32,7 +32,7 @@ def test_what_was_written_is_read(folder: Path) -> None:
     assert path == folder / "step-000000020"
     assert torch.equal(checkpoint.read(path, "shared")["weights"], torch.arange(1000.0))
     assert checkpoint.read(path, "rank-0") == {"plain": [1, "two", None]}
-    assert sorted(one.name for one in folder.iterdir()) == ["step-000000010", "step-000000020"]
+    assert sorted(path.name for path in folder.iterdir()) == ["step-000000010", "step-000000020"]
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ def test_damage_is_found_and_the_one_before_taken(folder: Path, name: str, damag
     content = file.read_bytes()
     assert damage(content) != content
     file.write_bytes(damage(content))
-    said: list[str] = []
-    assert checkpoint.newest_whole(folder, said.append) == folder / "step-000000010"
-    assert len(said) == 1 and "step-000000020" in said[0] and "falling back" in said[0]
+    warnings: list[str] = []
+    assert checkpoint.newest_whole(folder, warnings.append) == folder / "step-000000010"
+    assert len(warnings) == 1 and "step-000000020" in warnings[0] and "falling back" in warnings[0]
 
 
 def test_a_missing_file_is_damage_and_a_half_written_folder_is_no_checkpoint(folder: Path) -> None:
@@ -79,15 +79,15 @@ def test_a_full_disk_leaves_what_was_there(folder: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "flush", full)
-    failure = checkpoint.try_to_write(folder, 30, STATE, World())
-    assert failure is not None and "No space left" in str(failure)
-    assert sorted(one.name for one in folder.iterdir()) == ["step-000000010", "step-000000020"]
+    error = checkpoint.try_to_write(folder, 30, STATE, World())
+    assert error is not None and "No space left" in str(error)
+    assert sorted(path.name for path in folder.iterdir()) == ["step-000000010", "step-000000020"]
 
 
 def test_the_manifest_vouches_for_every_file(folder: Path) -> None:
     manifest = json.loads((folder / "step-000000020" / "manifest.json").read_text())
     assert manifest["step"] == 20 and set(manifest["files"]) == {"shared.pt", "rank-0.pt"}
-    assert all(len(facts["sha256"]) == 64 for facts in manifest["files"].values())
+    assert all(len(file["sha256"]) == 64 for file in manifest["files"].values())
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from Linux's /proc")
@@ -97,18 +97,18 @@ def test_a_large_replay_is_saved_and_restored_without_a_second_copy(tmp_path: Pa
 import sys
 from pathlib import Path
 import numpy as np
-from aibig.data.replay.frame_replay import FrameReplay
+from aibig.data.replay.frame_replay import FrameReplayBuffer
 from aibig.data.replay.base import EnvStep, ReplaySpec
 from aibig.training.checkpoints import checkpoint
 from aibig.training.devices.distributed import World
 import torch
 
-def megabytes(what):
+def megabytes(name):
     lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(what)).split()[1]) / 1e3
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1e3
 
 folder, spec = Path(sys.argv[1]), ReplaySpec((4, 84, 84), 6, 4, torch.uint8, 4)
-replays = [FrameReplay(spec, capacity=28_000) for _ in range(2)]
+replays = [FrameReplayBuffer(spec, capacity=28_000) for _ in range(2)]
 frames, zeros, no = np.ones((4, 4, 84, 84), np.uint8), np.zeros(4, np.float32), np.zeros(4, bool)
 for _ in range(5_250):
     replays[0].add(EnvStep(frames, np.zeros(4, np.int64), zeros, frames, no, no, ~no))

@@ -1,4 +1,4 @@
-"""What a step frees is kept for the next one, in pages that the system need not hand out anew; tiny numbers are 0."""
+"""Memory that a step frees is kept for the next one; tiny numbers are 0."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs the GNU C library")
 def test_what_a_step_frees_is_not_given_back() -> None:
     given_back, kept = (
-        int(subprocess.run([sys.executable, "-c", SCRIPT, how], check=True, capture_output=True, text=True).stdout)
-        for how in ("as it is", "kept")
+        int(subprocess.run([sys.executable, "-c", SCRIPT, mode], check=True, capture_output=True, text=True).stdout)
+        for mode in ("as it is", "kept")
     )
     if not given_back:
         pytest.skip("this C library gives nothing back by itself")
     assert kept < given_back / 10
 
 
-def test_moments_that_fade_become_nothing() -> None:
+def test_moments_that_decay_become_zero() -> None:
     script = """
 import torch, aibig
 if torch.set_flush_denormal(True):
@@ -50,7 +50,7 @@ if torch.set_flush_denormal(True):
         weight.grad = torch.zeros(8)
     print(optimizer.state[weight]["exp_avg"].count_nonzero().item())
 """
-    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
-    if not found:
+    count = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
+    if not count:
         pytest.skip("this processor has no such setting")
-    assert found == "0"
+    assert count == "0"

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("has_bf16", "model", "chosen"),
+    ("has_bf16", "model", "expected"),
     [
         (True, {"name": "transformer", "vocab_size": 50, "width": 128, "layers": 1}, "bf16"),
         (True, {"name": "transformer", "vocab_size": 50, "width": 64, "layers": 1}, "fp32"),
@@ -24,12 +24,12 @@ CPU = torch.device("cpu")
     ],
 )
 def test_bf16_on_a_cpu_takes_wide_matrices_and_its_instructions(
-    has_bf16: bool, model: dict[str, Any], chosen: str, monkeypatch: pytest.MonkeyPatch
+    has_bf16: bool, model: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: has_bf16)
-    made = aibig.create_model(**model)
-    assert precision.choose_precision("auto", CPU, made) == chosen
-    assert precision.choose_precision("fp16", CPU, made) == "fp16"
+    module = aibig.create_model(**model)
+    assert precision.choose_precision("auto", CPU, module) == expected
+    assert precision.choose_precision("fp16", CPU, module) == "fp16"
 
 
 def test_small_models_take_one_thread() -> None:
@@ -39,8 +39,8 @@ def test_small_models_take_one_thread() -> None:
     assert precision.choose_threads(3, CPU, aibig.create_model("net")) == 3
 
 
-@pytest.mark.parametrize("wanted", ["fp32", "bf16", "fp16"])
-def test_forward_passes_run_in_what_was_chosen(wanted: str) -> None:
-    with precision.autocast(wanted, CPU)():
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
+def test_forward_passes_run_in_the_chosen_precision(name: str) -> None:
+    with precision.autocast(name, CPU)():
         dtype = torch.nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2)).dtype
-    assert dtype == {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted]
+    assert dtype == {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

@@ -1,6 +1,6 @@
-"""A picture file as pixels: decoded, turned upright, cropped, resized. Knows no dataset.
+"""An image file as pixels: decoded, turned upright, cropped, resized. Knows no dataset.
 
-C channels, S the size: pictures become (C, S, S) bytes.
+C channels, S the size: images become (C, S, S) bytes.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch.nn import functional as F
 from aibig.errors import UserError
 from aibig.vision import import_torchvision
 
-Box = tuple[int, int, int, int]  # left, top, width, height in pixels of the upright picture
+Box = tuple[int, int, int, int]  # left, top, width, height in pixels of the upright image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-ORIENTATION = 0x0112  # the EXIF tag; from 5 on, width and height change places
+ORIENTATION = 0x0112  # the EXIF tag; from 5 on, width and height are exchanged
 MODES = {1: "L", 3: "RGB"}
-WIDEST, NARROWEST = 4 / 3, 3 / 4  # of a random crop, before it is resized to a square (arXiv 1409.4842, section 6)
+MAX_ASPECT, MIN_ASPECT = 4 / 3, 3 / 4  # of a random crop, before it is resized to a square (arXiv 1409.4842, section 6)
 CROP_TRIALS = 10
 
 
-def read_picture(
+def read_image(
     path: str | Path,
     size: int,
     channels: int,
@@ -38,99 +38,116 @@ def read_picture(
     smallest_crop: float = 1.0,
     flip: bool = False,
 ) -> Tensor:
-    """The picture at `path` as (C, S, S) bytes, red first.
-
-    Without a generator the centre, as wide as the shorter side; with one, for training, a random crop of at least
-    `smallest_crop` of the area, mirrored half of the time if `flip`.
+    """An image file as (C, S, S) bytes, red first.
 
     Turned as EXIF says. Grey becomes colour and colour grey (ITU-R 601-2) as `channels` asks; palettes and CMYK become
-    RGB; what is transparent lies on white; 16 bits become the upper 8; of an animation the first picture is taken.
+    RGB; transparency becomes white; 16 bits become the upper 8; of an animation the first frame is taken.
 
-    Raises UserError naming the file for one that is damaged, truncated, or no picture.
+    Args:
+        path: the file.
+        size: S, pixels of a side.
+        channels: C, 3 for colour or 1 for grey.
+        generator: for training: draws the crop and the flip; None takes the centre, as wide as the shorter side.
+        smallest_crop: smallest share of the area that a random crop has, from 0 to 1; 1 takes the centre.
+        flip: whether to mirror half of the time.
+
+    Raises:
+        UserError: the file is damaged, truncated, or no image.
     """
     try:
         data = Path(path).read_bytes()
-        picture = Image.open(io.BytesIO(data))
-        turned = picture.getexif().get(ORIENTATION, 1) >= 5
-        width, height = picture.size[::-1] if turned else picture.size
-        box, mirrored = centre_box(width, height), False
+        image = Image.open(io.BytesIO(data))
+        is_turned = image.getexif().get(ORIENTATION, 1) >= 5
+        width, height = image.size[::-1] if is_turned else image.size
+        box, is_mirrored = centre_box(width, height), False
         if generator is not None:
             box = random_box(width, height, smallest_crop, generator) if smallest_crop < 1 else box
-            mirrored = flip and bool(torch.rand((), generator=generator) < 0.5)
-        pixels = _decoded(data, picture, channels, min(box[2:]) / size)
+            is_mirrored = flip and bool(torch.rand((), generator=generator) < 0.5)
+        pixels = _decode(data, image, channels, min(box[2:]) / size)
     except Exception as error:  # each decoder raises what it likes
-        raise UserError(f"{path}: is no picture that can be read ({_reason(error)}); mend or replace it") from None
-    ratio = pixels.shape[2] / width  # less than 1 where the decoder has shrunk it
-    left, top, wide, high = (round(one * ratio) for one in box)
-    cropped = pixels[:, top : top + high, left : left + wide]
-    if cropped.shape[1:] != (size, size):
+        raise UserError(f"{path}: is not an image that can be read ({_reason(error)}); repair or replace it") from None
+    ratio = pixels.shape[2] / width  # less than 1 where the decoder has reduced it
+    left, top, crop_width, crop_height = (round(length * ratio) for length in box)
+    crop = pixels[:, top : top + crop_height, left : left + crop_width]
+    if crop.shape[1:] != (size, size):
         # channels last, in which torch resizes bytes three times as fast
-        cropped = F.interpolate(
-            cropped[None].contiguous(memory_format=torch.channels_last),
+        crop = F.interpolate(
+            crop[None].contiguous(memory_format=torch.channels_last),
             (size, size),
             mode="bilinear",
             antialias=True,
             align_corners=False,
         )[0]
-    return cropped.flip(2) if mirrored else cropped
+    return crop.flip(2) if is_mirrored else crop
 
 
 def centre_box(width: int, height: int) -> Box:
-    """The square in the middle."""
+    """The square in the centre.
+
+    Args:
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+    """
     side = min(width, height)
     return (width - side) // 2, (height - side) // 2, side, side
 
 
 def random_box(width: int, height: int, smallest: float, generator: torch.Generator) -> Box:
-    """A box of a random share of the area, at least `smallest`, of a random shape, at a random place.
+    """A box of random area and aspect ratio at a random position.
 
-    Drawn as torchvision's RandomResizedCrop draws: area uniformly, logarithm of the shape uniformly, 10 trials.
+    Drawn as torchvision's RandomResizedCrop draws: area uniformly, logarithm of the ratio uniformly, 10 trials.
+
+    Args:
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+        smallest: smallest share of the area, from 0 to 1.
+        generator: draws it.
     """
     for share, shape, across, down in torch.rand(CROP_TRIALS, 4, generator=generator).tolist():
         area = width * height * (smallest + (1 - smallest) * share)
-        ratio = math.exp(math.log(NARROWEST) + (math.log(WIDEST) - math.log(NARROWEST)) * shape)
-        wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < wide <= width and 0 < high <= height:
-            return int(across * (width - wide + 1)), int(down * (height - high + 1)), wide, high
-    wide, high = min(width, round(height * WIDEST)), min(height, round(width / NARROWEST))
-    return (width - wide) // 2, (height - high) // 2, wide, high
+        aspect = math.exp(math.log(MIN_ASPECT) + (math.log(MAX_ASPECT) - math.log(MIN_ASPECT)) * shape)
+        box_width, box_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            return int(across * (width - box_width + 1)), int(down * (height - box_height + 1)), box_width, box_height
+    box_width, box_height = min(width, round(height * MAX_ASPECT)), min(height, round(width / MIN_ASPECT))
+    return (width - box_width) // 2, (height - box_height) // 2, box_width, box_height
 
 
-def _decoded(data: bytes, picture: Image.Image, channels: int, shrinkable: float) -> Tensor:
-    """All pixels, (C, H, W) bytes, upright. A JPEG that is `shrinkable` by 2, 4 or 8 is decoded at that scale.
+def _decode(data: bytes, image: Image.Image, channels: int, reduction: float) -> Tensor:
+    """All pixels, (C, H, W) bytes, upright. A JPEG that may be reduced by 2, 4 or 8 is decoded at that scale.
 
     torchvision's decoder gives the same pixels as Pillow's (both are libjpeg-turbo) in less time; Pillow's knows
     scales, and every other format.
     """
     mode = MODES[channels]
-    if picture.format == "JPEG" and picture.mode == mode:
-        if shrinkable >= 2:
-            picture.draft(mode, (math.ceil(picture.width / shrinkable), math.ceil(picture.height / shrinkable)))
+    if image.format == "JPEG" and image.mode == mode:
+        if reduction >= 2:
+            image.draft(mode, (math.ceil(image.width / reduction), math.ceil(image.height / reduction)))
         elif (decode := _jpeg_decoder()) is not None:
             return decode(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-    picture.load()
-    pixels = np.array(_converted(ImageOps.exif_transpose(picture), mode))
+    image.load()
+    pixels = np.array(_converted(ImageOps.exif_transpose(image), mode))
     return torch.from_numpy(pixels).view(*pixels.shape[:2], channels).permute(2, 0, 1)
 
 
-def _converted(picture: Image.Image, mode: str) -> Image.Image:
-    """`picture` in "L" or "RGB"."""
-    if picture.mode == "F":
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    """The image in mode "L" or "RGB"."""
+    if image.mode == "F":
         raise ValueError("its pixels are fractions, of which nobody knows the largest")
-    if picture.mode.startswith("I"):  # 16 bits, as PNG and TIFF have them
-        return Image.fromarray((np.asarray(picture).clip(0, 65535) >> 8).astype(np.uint8)).convert(mode)
-    if picture.has_transparency_data:
-        opaque = Image.new("RGBA", picture.size, "white")
-        opaque.alpha_composite(picture.convert("RGBA"))
+    if image.mode.startswith("I"):  # 16 bits, as PNG and TIFF have them
+        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert(mode)
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, "white")
+        opaque.alpha_composite(image.convert("RGBA"))
         return opaque.convert(mode)
-    return picture.convert(mode)
+    return image.convert(mode)
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "of no format that Pillow knows"
-    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(words).splitlines()[0]
+    message = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(message).splitlines()[0]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Pictures in files with a class each: listed, split, read on the way. Knows no model and no loss."""
+"""Image files with a class each: listed, split, read on the way. Knows no model and no loss."""
 
 from __future__ import annotations
 
@@ -16,106 +16,124 @@ from torch import Tensor
 from aibig.config.settings import ExistingPath, Fraction, NonNegativeInt, PositiveInt
 from aibig.data.arrays import fit_scaling
 from aibig.data.fingerprint import fingerprint
-from aibig.data.images.decoding import SUFFIXES, read_picture
+from aibig.data.images.decoding import SUFFIXES, read_image
 from aibig.data.samples import SampleData, Samples
+from aibig.data.splits import predefined_rows
 from aibig.errors import UserError
 
-PART_FOLDERS = {
+SPLIT_FOLDERS = {
     "train": "train",
     "validation": "validation",
     "val": "validation",
     "valid": "validation",
     "test": "test",
 }
-FITTED_ON = 256  # pictures of the training part, for the scaling
-IMAGENET_MEAN, IMAGENET_SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as torchvision's weights expect
+FITTED_IMAGES = 256  # of the training split, for the scaling
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as torchvision's weights expect
 
 
 @dataclass
 class ImageFiles:
-    """Picture files with their classes: what a dataset of pictures is before one is read.
-
-    targets: (rows,) class numbers. given: as of `aibig.data.arrays.Arrays`.
-    """
+    """Image files and their classes: a dataset of images before any is read."""
 
     paths: list[Path]
-    targets: NDArray[Any]
+    targets: NDArray[Any]  # (rows,) class numbers
     class_names: list[str]
-    given: dict[str, NDArray[Any]] = field(default_factory=dict)
+    predefined_splits: dict[str, NDArray[Any]] = field(default_factory=dict)  # row numbers, as `split_rows` takes them
 
 
 def image_folder(*, path: ExistingPath) -> ImageFiles:
-    """The pictures in path/CLASS/..., at any depth; or in path/train/CLASS/..., path/validation/... and path/test/...
+    """The images in path/CLASS/..., at any depth; or in path/train/CLASS/..., path/validation/... and path/test/...
 
-    Classes and files in sorted order. Hidden files, and files that are no pictures by their name's ending, are left
-    out. Parts that have a folder (validation is also val or valid) are taken as they are; the others are split off.
+    Classes and files come in sorted order. Hidden files are left out, and files whose names do not end as an image's.
+    Splits that have a folder (validation is also val or valid) are taken as they are; the others are split off.
 
-    Raises UserError for a path that is no folder, without classes, or with a class that has no picture.
+    Args:
+        path: folder with a folder of images for each class, or with folders train/, validation/ and test/ of such
+            folders; missing splits are split off train/.
+
+    Raises:
+        UserError: the path is no folder, has no classes, or a class has no image.
     """
     root = Path(path)
     if not root.is_dir():
-        raise UserError(f"{root}: is no folder; give one with a folder of pictures for each class")
-    parts = _parts(root)
-    class_names = [one.name for one in _folders(parts["train"])]
+        raise UserError(f"{root}: is no folder; give one with a folder of images for each class")
+    folders = _split_folders(root)
+    class_names = [folder.name for folder in _subfolders(folders["train"])]
     if not class_names:
-        raise UserError(f"{parts['train']}: has no folders in it; give one with a folder of pictures for each class")
+        raise UserError(f"{folders['train']}: has no folders in it; give one with a folder of images for each class")
     paths: list[Path] = []
     targets: list[int] = []
-    rows: dict[str, NDArray[Any]] = {}
-    for part, folder in parts.items():
-        strange = [one.name for one in _folders(folder) if one.name not in class_names]
-        if strange:
-            raise UserError(f"{folder / strange[0]}: is no class of {parts['train']}; add it there or remove it here")
-        start = len(paths)
+    sizes: dict[str, int] = {}
+    for split, folder in folders.items():
+        unknown = [subfolder.name for subfolder in _subfolders(folder) if subfolder.name not in class_names]
+        if unknown:
+            raise UserError(f"{folder / unknown[0]}: is no class of {folders['train']}; add it there or remove it here")
+        before = len(paths)
         for number, name in enumerate(class_names):
-            found = pictures_in(folder / name)
-            if not found and part == "train":
+            files = images_in(folder / name)
+            if not files and split == "train":
                 endings = ", ".join(sorted(SUFFIXES))
-                raise UserError(f"{folder / name}: has no pictures ({endings}); add some, or remove the folder")
-            paths += found
-            targets += [number] * len(found)
-        rows[part] = np.arange(start, len(paths))
-    given = {part: index for part, index in rows.items() if part != "train" and len(index)}
-    return ImageFiles(paths, np.array(targets), class_names, given)
+                raise UserError(f"{folder / name}: has no images ({endings}); add some, or remove the folder")
+            paths += files
+            targets += [number] * len(files)
+        sizes[split] = len(paths) - before
+    predefined = {split: rows for split, rows in predefined_rows(sizes).items() if len(rows)}
+    return ImageFiles(paths, np.array(targets), class_names, predefined)
 
 
-def _parts(root: Path) -> dict[str, Path]:
-    """The folder of each part; `root` itself is all if it has no folder train/ with folders in it."""
-    folders = _folders(root)
-    if not any(one.name == "train" and _folders(one) for one in folders):
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folder of each split; `root` itself is the training split's if it has no folder train/ with folders in it."""
+    folders = _subfolders(root)
+    if not any(folder.name == "train" and _subfolders(folder) for folder in folders):
         return {"train": root}
-    parts: dict[str, Path] = {}
-    for one in folders:
-        part = PART_FOLDERS.get(one.name)
-        if part is None or part in parts:
+    by_split: dict[str, Path] = {}
+    for folder in folders:
+        split = SPLIT_FOLDERS.get(folder.name)
+        if split is None or split in by_split:
             raise UserError(
-                f"{one}: is no part, or one twice; beside train/ there may be validation/ (or val/) and test/"
+                f"{folder}: is no split, or one twice; beside train/ there may be validation/ (or val/) and test/"
             )
-        parts[part] = one
-    return {"train": parts.pop("train"), **parts}
+        by_split[split] = folder
+    return {"train": by_split.pop("train"), **by_split}
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The picture files in a folder, at any depth, sorted; none that is hidden."""
-    found = [one for one in folder.rglob("*") if one.suffix.lower() in SUFFIXES]
-    return sorted(one for one in found if not any(name.startswith(".") for name in one.relative_to(folder).parts))
+def images_in(folder: Path) -> list[Path]:
+    """The image files in a folder, at any depth, sorted; hidden ones are left out.
+
+    Args:
+        folder: that is searched.
+    """
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    return sorted(path for path in files if not any(name.startswith(".") for name in path.relative_to(folder).parts))
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 class ImageData(SampleData):
-    """Pictures split into train, validation and test, decoded by threads ahead of their use.
+    """Images split into train, validation and test, decoded by threads in batches ahead of their use.
 
-    source: the files, or a function that returns them. image_size: pictures become squares of so many pixels: the
-    shorter side is resized to it and the middle taken. channels: 3 for colour, 1 for grey. smallest_crop: for
-    training a random crop of at least this share of the area is taken, of a shape from 3:4 to 4:3; 1 takes the
-    middle. flip: mirror half of the training pictures. scaling: "standard" makes each channel's mean 0 and variance 1
-    (over 256 training pictures), "range" divides by 255, "imagenet" takes ImageNet's mean and spread, as torchvision's
-    weights expect. The other settings are those of SampleData.
+    Args:
+        source: the files, or a function that returns them.
+        image_size: pixels of a side: the shorter side is resized to it and the centre square taken.
+        channels: 3 for colour, 1 for grey.
+        smallest_crop: in training, a random crop has at least this share of the area, and an aspect ratio from 3:4 to
+            4:3; 1 takes the centre.
+        flip: mirror half of the images in training.
+        scaling: "standard" gives each channel mean 0 and variance 1 (over 256 training images); "range" divides by
+            255; "imagenet" takes ImageNet's mean and deviation, as torchvision's weights expect.
+        batch_size: images of a micro-batch over all ranks.
+        validation_fraction: share of the images for validation; ignored if the dataset has a validation split.
+        test_fraction: share of the images for the test; ignored if the dataset has a test split.
+        split: how images are divided: "stratified" by class or "random"; "auto" stratifies.
+        split_seed: decides which images go where; independent of the training seed.
+        workers: threads that decode; 0 decodes when a batch is asked for; "auto" is one per CPU core, at most 8.
+        prefetch: batches that are decoded ahead.
 
-    Raises UserError for a picture that can't be read, when it is read.
+    Raises:
+        UserError: an image can't be read; raised when it is read.
     """
 
     samples: ImageSamples
@@ -148,21 +166,23 @@ class ImageData(SampleData):
             workers=workers,
             prefetch=prefetch,
         )
-        self.samples.shift, self.samples.scale = self._fitted(scaling)
+        self.samples.shift, self.samples.scale = self._fit_scaling(scaling)
 
-    def _fitted(self, scaling: str) -> tuple[Tensor, Tensor]:
+    def _fit_scaling(self, scaling: str) -> tuple[Tensor, Tensor]:
         channels = self.sample_shape[0]
         if scaling == "imagenet":
             if channels != 3:
                 raise UserError("scaling 'imagenet' is of 3 channels; leave out channels=1, or take 'standard'")
-            mean, spread = (255 * torch.tensor(one).view(3, 1, 1) for one in (IMAGENET_MEAN, IMAGENET_SPREAD))
-            return mean, spread
-        rows = self.parts["train"]
-        some = rows[:: -(-len(rows) // FITTED_ON)] if scaling == "standard" else rows[:1]
-        return fit_scaling(self.readers.begin(some, None).wait().to(torch.uint8), scaling)  # not scaled yet
+            mean, deviation = (
+                255 * torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)
+            )
+            return mean, deviation
+        rows = self.splits["train"]
+        rows = rows[:: -(-len(rows) // FITTED_IMAGES)] if scaling == "standard" else rows[:1]
+        return fit_scaling(self.pool.submit(rows, None).result().to(torch.uint8), scaling)  # not scaled yet
 
     def inference_facts(self) -> dict[str, Any]:
-        """Size, channels and scaling of the pictures."""
+        """Size, channels and scaling of the images."""
         return {
             "predictor": "images",
             "feature_names": [],
@@ -173,22 +193,26 @@ class ImageData(SampleData):
 
 
 class ImageSamples(Samples):
-    """Picture files as (C, S, S) bytes."""
+    """Image files as (C, S, S) bytes.
+
+    Args:
+        files: paths and classes.
+        size: S, pixels of a side.
+        channels: C, 3 for colour or 1 for grey.
+        smallest_crop: smallest share of the area that a random crop has in training, from 0 to 1.
+        flip: whether to mirror half of the images in training.
+    """
 
     def __init__(self, files: ImageFiles, size: int, channels: int, smallest_crop: float, flip: bool) -> None:
-        self.paths, self.targets, self.class_names, self.given = (
-            files.paths,
-            files.targets,
-            files.class_names,
-            files.given,
-        )
+        self.paths, self.targets, self.class_names = files.paths, files.targets, files.class_names
+        self.predefined_splits = files.predefined_splits
         self._size, self._channels, self._smallest_crop, self._flip = size, channels, smallest_crop, flip
         self.shift, self.scale = torch.zeros(()), torch.ones(())
 
     def read(self, row: int, generator: torch.Generator | None) -> Tensor:
-        """(C, S, S) bytes of a picture; for training cropped and mirrored at random."""
+        """(C, S, S) bytes of an image; in training cropped and mirrored at random."""
         crop, flip = self._smallest_crop, self._flip
-        return read_picture(
+        return read_image(
             self.paths[row], self._size, self._channels, generator=generator, smallest_crop=crop, flip=flip
         )
 
@@ -197,12 +221,12 @@ class ImageSamples(Samples):
         return features.sub_(self.shift.to(features.device)).div_(self.scale.to(features.device))
 
     def fingerprint(self, rows: Tensor) -> str:
-        """By the files' names and classes: a picture may be mended in its place."""
+        """By the files' names and classes: an image may be repaired in its place."""
         names = self._names(rows)
         return fingerprint(
             torch.frombuffer(bytearray(names, "utf-8"), dtype=torch.uint8), torch.from_numpy(self.targets)[rows]
         )
 
     def _names(self, rows: Tensor) -> str:
-        root = os.path.commonpath([one.parent for one in self.paths])
+        root = os.path.commonpath([path.parent for path in self.paths])
         return "\0".join(os.path.relpath(self.paths[row], root).replace(os.sep, "/") for row in rows.tolist())

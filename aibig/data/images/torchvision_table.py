@@ -1,4 +1,4 @@
-"""What torchvision's datasets of labelled images are called, and how its constructors name their parts. No torch."""
+"""What torchvision's datasets of labelled images are called, and how its constructors name their splits. No torch."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 from aibig.config.registry import Entry
 
-Parts = dict[str, dict[str, Any]]  # our parts, and the arguments of torchvision's constructor for each
+SplitArguments = dict[str, dict[str, Any]]  # our splits, and the arguments of torchvision's constructor for each
 
-ALL: Parts = {"train": {}}  # in one piece; it is split as the settings say
-BY_FLAG: Parts = {"train": {"train": True}, "test": {"train": False}}
-BY_SPLIT: Parts = {"train": {"split": "train"}, "test": {"split": "test"}}
+ALL: SplitArguments = {"train": {}}  # in one piece; it is split as the settings say
+BY_FLAG: SplitArguments = {"train": {"train": True}, "test": {"train": False}}
+BY_SPLIT: SplitArguments = {"train": {"split": "train"}, "test": {"split": "test"}}
 
-IN_MEMORY: dict[str, Parts] = {  # small enough to be kept as bytes
+IN_MEMORY: dict[str, SplitArguments] = {  # small enough to be kept as bytes
     "MNIST": BY_FLAG,
     "FashionMNIST": BY_FLAG,
     "KMNIST": BY_FLAG,
@@ -26,10 +26,13 @@ IN_MEMORY: dict[str, Parts] = {  # small enough to be kept as bytes
     "STL10": BY_SPLIT,
 }
 
-THREE_SPLITS: Parts = {"train": {"split": "train"}, "validation": {"split": "val"}, "test": {"split": "test"}}
-FOR_TEST: Parts = {"train": {"split": "train"}, "test": {"split": "val"}}  # the usual test part of those without one
+THREE_SPLITS: SplitArguments = {"train": {"split": "train"}, "validation": {"split": "val"}, "test": {"split": "test"}}
+FOR_TEST: SplitArguments = {
+    "train": {"split": "train"},
+    "test": {"split": "val"},
+}  # the usual test split of those without one
 
-IN_FILES: dict[str, Parts] = {  # pictures that are decoded when they are drawn
+IN_FILES: dict[str, SplitArguments] = {  # images that are decoded when they are used
     "Caltech101": ALL,
     "Caltech256": ALL,
     "Country211": {**THREE_SPLITS, "validation": {"split": "valid"}},
@@ -49,22 +52,22 @@ IN_FILES: dict[str, Parts] = {  # pictures that are decoded when they are drawn
 
 
 def find_entry(name: str) -> Entry | None:
-    """The row of a torchvision dataset's own name ("CIFAR10")."""
+    """The registry's row of a torchvision dataset.
+
+    Args:
+        name: as torchvision writes it ("CIFAR10").
+    """
     home = "aibig.data.images.torchvision_datasets"
+    wrapper = {
+        **dict.fromkeys(IN_MEMORY, "aibig.data.arrays:ArrayData"),
+        **dict.fromkeys(IN_FILES, "aibig.data.images.image_folder:ImageData"),
+    }.get(name)
     signature = f"{home}:{'emnist' if name == 'EMNIST' else 'mnist'}"
-    if name in IN_MEMORY:
-        return Entry(name, f"{home}:{name}", family="nets", wrapper="aibig.data.arrays:ArrayData", signature=signature)
-    if name in IN_FILES:
-        return Entry(
-            name,
-            f"{home}:{name}",
-            family="nets",
-            wrapper="aibig.data.images.image_folder:ImageData",
-            signature=signature,
-        )
-    return None
+    if wrapper is None:
+        return None
+    return Entry(name, f"{home}:{name}", family="nets", wrapper=wrapper, signature=signature)
 
 
 def names() -> list[str]:
-    """All of them."""
+    """The names of all of them."""
     return [*IN_MEMORY, *IN_FILES]

@@ -1,1 +1,1 @@
-"""What an agent learns from: transitions, kept and sampled. Knows no environment and no model."""
+"""Replay buffers: transitions of an agent, stored and sampled. Knows no environment and no model."""

@@ -1,4 +1,4 @@
-"""What an agent learns from: rows of what happened, and how those who keep them are told of it.
+"""The contract of a replay buffer: what it is given, what it returns. Knows no environment and no model.
 
 B transitions, E environments, A actions.
 """
@@ -6,36 +6,39 @@ B transitions, E environments, A actions.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aibig.data.replay.priorities import Priorities, importance_weights
 from aibig.errors import UserError
 
 Array = NDArray[Any]
+Indices = NDArray[np.int64]
 
 
 class Transitions(NamedTuple):
-    """What happened, row by row."""
+    """A batch from a replay buffer."""
 
     observation: Tensor  # (B, ...)
     action: Tensor  # (B,) int64
-    reward: Tensor  # (B,) of all its steps, discounted
-    next_observation: Tensor  # (B, ...)
-    discount: Tensor  # (B,) what the next observation's value counts for; 0 where the episode ended for good
-    action_mask: Tensor | None  # (B, A) the actions that could be taken, where not all always can
+    reward: Tensor  # (B,) discounted sum over the n steps
+    next_observation: Tensor  # (B, ...) after the n steps
+    discount: Tensor  # (B,) what the next observation's value is multiplied by; 0 where the episode terminated
+    action_mask: Tensor | None  # (B, A) allowed at `observation`; None: all actions always are
     next_action_mask: Tensor | None  # (B, A)
-    weight: Tensor | None  # (B,) importance weights over their largest, where draws are not uniform
-    indices: Tensor  # (B,) int64 where each is kept, for `update_priorities`
+    weight: Tensor | None  # (B,) importance weights over their largest; None where sampling is uniform
+    indices: Tensor  # (B,) int64, for `update_priorities`
 
 
 class EnvStep(NamedTuple):
-    """What one step of E environments gave, in NumPy. Only `terminated` ends the future's value; truncated does not."""
+    """What one step of E environments gave, in NumPy. Only `terminated` stops bootstrapping; truncated does not."""
 
     observation: Array  # (E, ...) acted on
     action: Array  # (E,) int64
@@ -44,19 +47,28 @@ class EnvStep(NamedTuple):
     terminated: Array  # (E,) bool
     truncated: Array  # (E,) bool
     is_transition: Array  # (E,) bool, False where the environment was reset instead
-    action_mask: Array | None = None  # (E, A) allowed at `observation`; None: all always are
+    action_mask: Array | None = None  # (E, A) allowed at `observation`; None: all actions always are
     next_action_mask: Array | None = None  # (E, A)
     finished: Sequence[tuple[float, int]] = ()  # (return, length in env steps) of the episodes that ended
 
 
 @dataclass(frozen=True)
 class ReplaySpec:
-    """What the steps to be kept are like, and how they are joined and drawn.
+    """What the steps are like that a replay buffer stores, and how it builds and samples transitions.
 
-    observation_dtype: bytes of pictures stay bytes. frame_stack: frames that stand along the first axis of an
-    observation, each step with one new. action_masks: whether not all actions can always be taken. n_step: steps whose
-    rewards a transition sums. priority_exponent: 0 draws uniformly. reward_scale, reward_clip: see `rewards`.
-    device: that learns from them.
+    Args:
+        observation_shape: of one observation.
+        actions: A.
+        environments: E.
+        observation_dtype: torch.uint8 for images of bytes, else torch.float32.
+        frame_stack: frames along the first axis of an observation, of which each step has one new.
+        action_masks: whether not all actions are always allowed.
+        n_step: env steps whose rewards a transition sums.
+        discount: what the next state's value is multiplied by (gamma).
+        priority_exponent: alpha of prioritised replay (arXiv 1511.05952); 0 samples uniformly.
+        reward_scale: what rewards are multiplied by.
+        reward_clip: where scaled rewards are clipped, at plus and minus this; None: nowhere.
+        device: that learns from the transitions.
     """
 
     observation_shape: tuple[int, ...]
@@ -72,46 +84,113 @@ class ReplaySpec:
     reward_clip: float | None = None
     device: torch.device | str = "cpu"
 
-    def rewards(self, given: Array) -> Array:
-        """Those to learn from, wherever they come from: given ones (E,) scaled, then cut off at +-reward_clip."""
-        scaled = given if self.reward_scale == 1.0 else given * np.float32(self.reward_scale)
+    def scale_and_clip(self, reward: Array) -> Array:
+        """The rewards to learn from, wherever they come from.
+
+        Args:
+            reward: as the environment gave it, any shape.
+        """
+        scaled = reward if self.reward_scale == 1.0 else reward * np.float32(self.reward_scale)
         return scaled if self.reward_clip is None else scaled.clip(-self.reward_clip, self.reward_clip)
 
 
-class ReplayBuffer(Protocol):
-    """Keeps steps and draws transitions."""
+class ReplayBuffer(ABC):
+    """Stores env steps and samples transitions.
 
-    spec: ReplaySpec
-    batch_size: int
-    capacity: int  # transitions that it can hold
-    is_fixed: bool  # nothing can be added: the agent does not act
+    Args:
+        spec: what the steps are like.
+        batch_size: transitions of a micro-batch over all ranks.
+        capacity: transitions that it can hold.
+        num_indices: the indices of transitions are below this.
+    """
 
+    is_fixed: ClassVar[bool] = False  # whether nothing can be added: the agent does not act
+
+    def __init__(self, spec: ReplaySpec, batch_size: int, capacity: int, num_indices: int) -> None:
+        self.spec, self.batch_size, self.capacity, self._num_indices = spec, batch_size, capacity, num_indices
+        self._priorities = Priorities(num_indices, spec.priority_exponent) if spec.priority_exponent else None
+
+    @abstractmethod
     def __len__(self) -> int:
-        """Transitions that can be drawn."""
+        """Transitions that can be sampled."""
 
+    @abstractmethod
     def add(self, step: EnvStep) -> None:
-        """Keep what E environments did at one time."""
+        """Store a step of E environments.
 
-    def sample(self, count: int, generator: torch.Generator, importance_exponent: float = 1.0) -> Transitions:
-        """`count` transitions, drawn with replacement."""
+        Args:
+            step: what the environments gave.
+        """
 
-    def update_priorities(self, indices: Tensor, errors: Tensor) -> None:
-        """The errors (B,) of what was sampled from these indices (B,)."""
+    def sample(self, batch_size: int, generator: torch.Generator, importance_exponent: float = 1.0) -> Transitions:
+        """Sample transitions with replacement.
 
-    def forget(self, environments: list[int]) -> None:
-        """Drop the open steps of some environments, whose episodes can't be gone on with."""
+        Args:
+            batch_size: B.
+            generator: of random numbers.
+            importance_exponent: beta of the importance weights; counts only where there are priorities.
+        """
+        if self._priorities is None:
+            return self._gather(self._sample_uniform(batch_size, generator), None)
+        indices, probabilities = self._priorities.sample(batch_size, generator)
+        return self._gather(indices, importance_weights(probabilities, importance_exponent))
+
+    @abstractmethod
+    def _sample_uniform(self, batch_size: int, generator: torch.Generator) -> Indices: ...
+
+    @abstractmethod
+    def _gather(self, indices: Indices, weight: Tensor | None) -> Transitions: ...
+
+    def update_priorities(self, indices: Tensor, td_errors: Tensor) -> None:
+        """Set the priorities of sampled transitions, where sampling is not uniform.
+
+        Args:
+            indices: of the transitions, (B,).
+            td_errors: their absolute TD errors, (B,).
+        """
+        if self._priorities is not None:
+            self._priorities.update(indices, td_errors)
+
+    @abstractmethod
+    def discard_pending(self, environments: list[int]) -> None:
+        """Discard the steps whose n-step transition is not complete, of environments whose episode was lost.
+
+        Args:
+            environments: indices of those environments.
+        """
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors that share memory with it."""
+        """Tensors that share memory with the buffer, and plain values."""
+        priorities = None if self._priorities is None else self._priorities.state_dict()
+        return {"capacity": self._num_indices, "priorities": priorities}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore the buffer.
+
+        Args:
+            state: from `state_dict`.
+
+        Raises:
+            UserError: the state is of another capacity.
+        """
+        now, before = self._num_indices, state["capacity"]
+        if now != before:
+            raise UserError(f"data.capacity {now:,}: the run began with {before:,}; resume with that, or start anew")
+        if self._priorities is not None:
+            self._priorities.load_state_dict(state["priorities"])
 
 
-def reserved(capacity: int, shape: tuple[int, ...], dtype: torch.dtype, device: Any = None) -> Tensor:
-    """Zeros (capacity, *shape), on a CPU unless a `device` is given: there memory is taken only as they are filled.
+def allocate(capacity: int, shape: tuple[int, ...], dtype: torch.dtype, device: Any = None) -> Tensor:
+    """Zeros (capacity, *shape).
 
-    Raises UserError where so much can't even be reserved.
+    Args:
+        capacity: rows.
+        shape: of a row.
+        dtype: of the tensor.
+        device: None: the CPU, where memory is taken only as rows are written.
+
+    Raises:
+        UserError: there is not so much memory.
     """
     try:
         if device is not None:
@@ -122,12 +201,11 @@ def reserved(capacity: int, shape: tuple[int, ...], dtype: torch.dtype, device: 
         raise UserError(f"capacity {capacity:,} takes {gigabytes:,.1f} GB, which are not there; set less") from None
 
 
-def check_capacity(now: int, before: int) -> None:
-    """Raise UserError if a replay is not as large as the one whose state it gets."""
-    if now != before:
-        raise UserError(f"data.capacity {now:,}: the run began with {before:,}; go on with that, or begin anew")
+def first_rows(array: np.ndarray[Any, Any], count: int) -> Tensor:
+    """The first rows of an array, in the same memory: a tensor's own slice would be saved with all of its storage.
 
-
-def filled(array: np.ndarray[Any, Any], count: int) -> Tensor:
-    """The first `count` rows, in place: a tensor's own slice would be saved with all that it is a slice of."""
+    Args:
+        array: any.
+        count: rows.
+    """
     return torch.from_numpy(array[:count])

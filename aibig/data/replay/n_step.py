@@ -1,6 +1,6 @@
-"""Steps of an agent joined into transitions over several of them. Knows no environment and no model.
+"""n-step transitions from env steps (Sutton and Barto 2018, section 7.1). Knows no environment and no model.
 
-E environments, R rows that are complete.
+E environments, R rows that are complete, N steps.
 """
 
 from __future__ import annotations
@@ -10,21 +10,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
+Rows = tuple[Array, Array, Array, Array, Array]  # observation, action, reward, next observation, discount
 
 
-class NStep:
-    """The latest steps of E environments, each waiting for the rewards of the `steps - 1` after it.
+class NStepAccumulator:
+    """The latest steps of E environments, each pending until the rewards of the `n_step - 1` after it are there.
 
-    A transition leads from an observation to the one `steps` later, or to its episode's last one where that
-    comes first, so that none crosses an episode's end. (n-step returns: Sutton and Barto 2018, section 7.1.)
+    A transition leads from an observation to the one `n_step` later, or to its episode's last one where that comes
+    first, so none crosses an episode's end.
+
+    Args:
+        n_step: env steps whose rewards a transition sums.
+        discount: what the next state's value is multiplied by (gamma).
     """
 
-    def __init__(self, steps: int, discount: float) -> None:
-        self.steps, self.discount = steps, discount
-        # Oldest first: observation, action, sum of rewards, whether it waits. All environments step together.
-        self._waiting: list[tuple[Array, Array, Array, Array]] = []
+    def __init__(self, n_step: int, discount: float) -> None:
+        self.n_step, self.discount = n_step, discount
+        # Oldest first: observation, action, sum of rewards, whether it is pending. All environments step together.
+        self._steps: list[tuple[Array, ...]] = []
 
     def add(
         self,
@@ -35,49 +41,62 @@ class NStep:
         terminated: Array,
         ended: Array,
         is_transition: Array,
-    ) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
-        """Take a step: observation, next_observation (E, ...), the others (E,). Yield what it completes.
+    ) -> Iterator[Rows]:
+        """Add a step of E environments.
 
-        That is, a few times: observation (R, ...), action (R,), the discounted sum of rewards (R,), next
-        observation (R, ...), and what the next state's value counts for (R,), discount**steps or, where the
-        episode terminated, 0. ended: terminated or truncated; a truncated episode's last state still counts.
-        is_transition: False where an environment was reset, which is no step.
+        Args:
+            observation: (E, ...).
+            action: (E,).
+            reward: (E,).
+            next_observation: (E, ...).
+            terminated: whether the episode terminated, (E,); then the next state has no value.
+            ended: whether the episode terminated or was truncated, (E,).
+            is_transition: False where an environment was reset, which is no step, (E,).
+
+        Yields:
+            The transitions that this completes, a few times R: observation (R, ...), action (R,), discounted sum of
+            rewards (R,), next observation (R, ...), and what its value is multiplied by (R,), discount**n or 0.
         """
-        self._waiting.append((observation, action, np.zeros_like(reward), is_transition.copy()))
-        full = len(self._waiting) == self.steps
+        self._steps.append((observation, action, np.zeros_like(reward), is_transition.copy()))
+        is_full = len(self._steps) == self.n_step
         any_ended = bool(ended.any())
-        for position, (first, chosen, summed, waits) in enumerate(self._waiting):
-            steps = len(self._waiting) - position
-            summed += self.discount ** (steps - 1) * reward  # never read where nothing waits
-            if full and position == 0:
-                rows = waits
+        for position, (first_observation, first_action, reward_sum, is_pending) in enumerate(self._steps):
+            length = len(self._steps) - position
+            reward_sum += self.discount ** (length - 1) * reward  # never read where nothing is pending
+            if is_full and position == 0:
+                rows = is_pending
             elif any_ended:
-                rows = waits & ended
+                rows = is_pending & ended
             else:
                 continue
             if not rows.any():
                 continue
-            counts = self.discount**steps * ~terminated[rows]
-            yield first[rows], chosen[rows], summed[rows], next_observation[rows], counts
-            waits &= ~ended
-        if full:
-            del self._waiting[0]
+            next_discount = self.discount**length * ~terminated[rows]
+            yield first_observation[rows], first_action[rows], reward_sum[rows], next_observation[rows], next_discount
+            is_pending &= ~ended
+        if is_full:
+            del self._steps[0]
 
-    def forget(self, environments: list[int]) -> None:
-        """Drop the steps of some environments, whose episodes can't be gone on with."""
-        for _, _, _, waits in self._waiting:
-            waits[environments] = False
+    def discard_pending(self, environments: list[int]) -> None:
+        """Discard the pending steps of environments whose episode was lost.
+
+        Args:
+            environments: indices of those environments.
+        """
+        for *_, is_pending in self._steps:
+            is_pending[environments] = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The steps that wait."""
-        return {"waiting": [[torch.from_numpy(part.copy()) for part in entry] for entry in self._waiting]}
+        """The latest steps."""
+        return {"steps": [[torch.from_numpy(array.copy()) for array in step] for step in self._steps]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self._waiting = [
-            (first.numpy().copy(), chosen.numpy().copy(), summed.numpy().copy(), waits.numpy().copy())
-            for first, chosen, summed, waits in state["waiting"]
-        ]
+        """Restore the latest steps.
+
+        Args:
+            state: from `state_dict`.
+        """
+        self._steps = [tuple(tensor.numpy().copy() for tensor in step) for step in state["steps"]]
 
 
 def n_step_transitions(
@@ -87,22 +106,33 @@ def n_step_transitions(
     next_observation: Array,
     terminated: Array,
     truncated: Array,
-    steps: int,
+    n_step: int,
     discount: float,
-) -> tuple[Array, Array, Array, Array, Array]:
-    """The same of N steps of one environment, in their order, at once: (N, numbers), (N,), (N,), (N, numbers), (N,).
+) -> Rows:
+    """The transitions of N steps of one environment, all at once; the last ones lead to the last observation.
 
-    The last steps, which nothing follows, lead to the last observation.
+    Args:
+        observation: (N, ...), in the order in which it happened.
+        action: (N,).
+        reward: (N,).
+        next_observation: (N, ...).
+        terminated: whether the episode terminated, (N,).
+        truncated: whether the episode was truncated, (N,).
+        n_step: env steps whose rewards a transition sums.
+        discount: what the next state's value is multiplied by (gamma).
+
+    Returns:
+        As `NStepAccumulator.add` yields, N rows, with flat observations.
     """
     count = len(action)
     ended = terminated | truncated
     ended[-1] = True
-    last = np.arange(count)  # the step that each transition goes up to
-    summed, counts = reward.astype(np.float64), np.full(count, discount)
-    for _ in range(steps - 1):
+    last = np.arange(count)  # the last step of each transition
+    reward_sum, next_discount = reward.astype(np.float64), np.full(count, discount)
+    for _ in range(n_step - 1):
         goes_on = ~ended[last]
         last = last + goes_on
-        summed += goes_on * counts * reward[last]
-        counts = np.where(goes_on, counts * discount, counts)
-    seen, after = observation.reshape(count, -1), next_observation.reshape(count, -1)[last]
-    return seen, action, summed, after, counts * ~terminated[last]
+        reward_sum += goes_on * next_discount * reward[last]
+        next_discount = np.where(goes_on, next_discount * discount, next_discount)
+    next_observation = next_observation.reshape(count, -1)[last]
+    return observation.reshape(count, -1), action, reward_sum, next_observation, next_discount * ~terminated[last]

@@ -1,6 +1,6 @@
-"""The latest transitions of an agent, drawn at random. Knows no environment and no model.
+"""The latest transitions of an agent, stored whole. Knows no environment and no model.
 
-B transitions a batch, E environments.
+B transitions a batch, E environments, R rows.
 """
 
 from __future__ import annotations
@@ -13,24 +13,28 @@ import torch
 from torch import Tensor
 
 from aibig.config.settings import ExistingPath, PositiveInt
-from aibig.data.replay.base import Array, EnvStep, ReplaySpec, Transitions, check_capacity, filled, reserved
-from aibig.data.replay.n_step import NStep
-from aibig.data.replay.priorities import Priorities, importance_weights
+from aibig.data.replay.base import Array, EnvStep, Indices, ReplayBuffer, ReplaySpec, Transitions, allocate, first_rows
+from aibig.data.replay.n_step import NStepAccumulator
+from aibig.data.replay.transition_files import read_transitions
 from aibig.errors import UserError
 
 
-class Replay:
-    """A ring of the latest transitions, one packed block of float32, so that a batch is one gather.
+class TransitionReplayBuffer(ReplayBuffer):
+    """A ring of the latest transitions, packed into one block of float32, so that a batch is one gather.
 
-    capacity: transitions kept; they take capacity * (2 * numbers of an observation + 3) * 4 bytes, with action masks
-    2 * actions numbers more. batch_size: transitions of a micro-batch over all ranks. demonstrations: a file of
-    transitions (see `StoredTransitions`) that are there from the beginning and never overwritten.
+    It takes capacity * (2 * numbers of an observation + 3) * 4 bytes; with action masks 2 * actions more numbers.
     (Experience replay: Lin 1992; arXiv 1312.5602, algorithm 1.)
 
-    Raises UserError for a capacity for which no memory can be reserved.
-    """
+    Args:
+        spec: what the steps are like.
+        batch_size: transitions of a micro-batch over all ranks.
+        capacity: transitions that are stored; the oldest are overwritten.
+        demonstrations: a file of transitions, as aibig.save_transitions writes it, that are there from the beginning
+            and never overwritten.
 
-    is_fixed = False
+    Raises:
+        UserError: there is not enough memory for the capacity.
+    """
 
     def __init__(
         self,
@@ -40,110 +44,97 @@ class Replay:
         capacity: PositiveInt = 50_000,
         demonstrations: ExistingPath | None = None,
     ) -> None:
-        self.batch_size, self.capacity, self.spec = batch_size, capacity, spec
-        self._numbers = math.prod(spec.observation_shape)
-        masks = spec.actions if spec.action_masks else 0
-        self._columns = [self._numbers, masks, self._numbers, masks, 1, 1, 1]  # seen, after, reward, discount, action
-        self._tensor = reserved(capacity, (sum(self._columns),), torch.float32)
+        observation_size, mask_size = math.prod(spec.observation_shape), spec.actions if spec.action_masks else 0
+        # Observation and mask, next observation and mask, reward, discount, action.
+        self._columns = [observation_size, mask_size, observation_size, mask_size, 1, 1, 1]
+        self._tensor = allocate(capacity, (sum(self._columns),), torch.float32)
+        super().__init__(spec, batch_size, capacity, capacity)
         self._rows = self._tensor.numpy()  # the same memory
         self._added = 0
-        self._window = NStep(spec.n_step, spec.discount)
-        self._priorities = Priorities(capacity, spec.priority_exponent) if spec.priority_exponent else None
-        self._kept = 0  # transitions, the first, that are never overwritten
+        self._accumulator = NStepAccumulator(spec.n_step, spec.discount)
+        self._demonstrations = 0  # the first transitions, never overwritten
         if demonstrations is not None:
-            self._demonstrate(demonstrations)
-
-    def _demonstrate(self, path: str) -> None:
-        from aibig.data.replay.stored_transitions import read_transitions
-
-        rows = read_transitions(path, self.spec)
-        if len(rows[0]) >= self.capacity:
-            raise UserError(
-                f"{path}: holds {len(rows[0]):,} transitions; set a capacity above that, not {self.capacity:,}"
-            )
-        self._put(*rows)
-        self._kept, self._added = self._added, 0
+            rows = read_transitions(demonstrations, spec)
+            count = len(rows[0])
+            if count >= capacity:
+                raise UserError(
+                    f"{demonstrations}: has {count:,} transitions; set a capacity above that, not {capacity:,}"
+                )
+            self._store(*rows)
+            self._demonstrations, self._added = count, 0
 
     def __len__(self) -> int:
-        """Transitions that can be drawn."""
-        return min(self._kept + self._added, self.capacity)
+        """Transitions that can be sampled."""
+        return min(self._demonstrations + self._added, self.capacity)
 
-    def add(self, steps: EnvStep) -> None:
-        """Keep the transitions that this completes, over the oldest."""
-        seen = _joined(steps.observation, steps.action_mask)
-        after = _joined(steps.next_observation, steps.next_action_mask)
-        ends = (steps.terminated, steps.terminated | steps.truncated, steps.is_transition)
-        for rows in self._window.add(seen, steps.action, self.spec.rewards(steps.reward), after, *ends):
-            self._put(*rows)
+    def add(self, step: EnvStep) -> None:
+        """Store the transitions that a step completes, over the oldest."""
+        observation = _flatten(step.observation, step.action_mask)
+        next_observation = _flatten(step.next_observation, step.next_action_mask)
+        reward, ended = self.spec.scale_and_clip(step.reward), step.terminated | step.truncated
+        for rows in self._accumulator.add(
+            observation, step.action, reward, next_observation, step.terminated, ended, step.is_transition
+        ):
+            self._store(*rows)
 
-    def _put(self, seen: Array, action: Array, reward: Array, after: Array, discount: Array) -> None:
-        """Keep R transitions; of more than `capacity` the last."""
-        columns = [seen, after, *(one.reshape(-1, 1) for one in (reward, discount, action))]
-        free = self.capacity - self._kept
+    def _store(
+        self, observation: Array, action: Array, reward: Array, next_observation: Array, discount: Array
+    ) -> None:
+        """Store R transitions; of more than `capacity` the last."""
+        columns = [observation, next_observation, *(array.reshape(-1, 1) for array in (reward, discount, action))]
+        free = self.capacity - self._demonstrations
         rows = np.concatenate(columns, 1, dtype=np.float32, casting="same_kind")[-free:]
-        places = self._kept + (self._added + np.arange(len(rows))) % free
-        self._rows[places] = rows
+        indices = self._demonstrations + (self._added + np.arange(len(rows))) % free
+        self._rows[indices] = rows
         if self._priorities is not None:
-            self._priorities.add(places)
+            self._priorities.add(indices)
         self._added += len(rows)
 
-    def sample(self, count: int, generator: torch.Generator, importance_exponent: float = 1.0) -> Transitions:
-        """`count` transitions, drawn with replacement."""
-        weight = None
-        if self._priorities is None:
-            index = torch.randint(len(self), (count,), generator=generator)
-        else:
-            places, probabilities = self._priorities.draw(count, generator)
-            index, weight = torch.from_numpy(places), importance_weights(probabilities, importance_exponent)
-        parts = self._tensor.index_select(0, index).split(self._columns, 1)
-        seen, mask, after, next_mask, reward, discount, action = parts
-        shape = self.spec.observation_shape
-        if len(shape) != 1:
-            seen, after = (one.view(count, *shape).to(self.spec.observation_dtype) for one in (seen, after))
-        has_masks = self.spec.action_masks
+    def _sample_uniform(self, batch_size: int, generator: torch.Generator) -> Indices:
+        indices: Indices = torch.randint(len(self), (batch_size,), generator=generator).numpy()
+        return indices
+
+    def _gather(self, indices: Indices, weight: Tensor | None) -> Transitions:
+        rows = self._tensor.index_select(0, torch.from_numpy(indices))
+        observation, mask, next_observation, next_mask, reward, discount, action = rows.split(self._columns, 1)
+        shape, dtype = (len(indices), *self.spec.observation_shape), self.spec.observation_dtype
+        if len(shape) != 2:
+            observation, next_observation = observation.view(shape).to(dtype), next_observation.view(shape).to(dtype)
         return Transitions(
-            seen,
+            observation,
             action.squeeze(1).long(),
             reward.squeeze(1),
-            after,
+            next_observation,
             discount.squeeze(1),
-            mask > 0 if has_masks else None,
-            next_mask > 0 if has_masks else None,
+            mask > 0 if self.spec.action_masks else None,
+            next_mask > 0 if self.spec.action_masks else None,
             weight,
-            index,
+            torch.from_numpy(indices),
         )
 
-    def update_priorities(self, places: Tensor, errors: Tensor) -> None:
-        """The errors (B,) of what was drawn at these places (B,)."""
-        if self._priorities is not None:
-            self._priorities.update(places, errors)
-
-    def forget(self, environments: list[int]) -> None:
-        """Drop the open steps of some environments, whose episodes can't be gone on with."""
-        self._window.forget(environments)
+    def discard_pending(self, environments: list[int]) -> None:
+        """Discard the steps whose n-step transition is not complete."""
+        self._accumulator.discard_pending(environments)
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows that are filled, how many were ever added, open steps and priorities."""
+        """The rows that are filled, how many were ever added, pending steps and priorities."""
         return {
-            "rows": filled(self._rows, len(self)),
-            "capacity": self.capacity,
+            **super().state_dict(),
+            "rows": first_rows(self._rows, len(self)),
             "added": self._added,
-            "kept": self._kept,
-            "window": self._window.state_dict(),
-            "priorities": None if self._priorities is None else self._priorities.state_dict(),
+            "demonstrations": self._demonstrations,
+            "accumulator": self._accumulator.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave. Raises UserError if that had another capacity."""
-        check_capacity(self.capacity, state["capacity"])
-        self._added, self._kept = state["added"], state["kept"]
+        """Restore the buffer. Raises UserError if the state is of another capacity."""
+        super().load_state_dict(state)
+        self._added, self._demonstrations = state["added"], state["demonstrations"]
         self._tensor[: len(self)] = state["rows"]
-        self._window.load_state_dict(state["window"])
-        if self._priorities is not None:
-            self._priorities.load_state_dict(state["priorities"])
+        self._accumulator.load_state_dict(state["accumulator"])
 
 
-def _joined(observation: Array, mask: Array | None) -> Array:
+def _flatten(observation: Array, mask: Array | None) -> Array:
     """(E, numbers of an observation and its mask)."""
     flat = observation.reshape(len(observation), -1)
     return flat if mask is None else np.concatenate([flat, mask], 1, dtype=np.float32)

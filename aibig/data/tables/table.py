@@ -1,15 +1,10 @@
-"""Tables: CSV files and DataFrames as features and targets, column by column. Knows no model and no split."""
+"""Tables as features and targets: from CSV files and DataFrames, column by column. Knows no model and no split."""
 
 from __future__ import annotations
 
-import csv
-import itertools
-import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,22 +12,22 @@ from numpy.typing import NDArray
 
 from aibig.config.settings import ExistingPath, PositiveInt
 from aibig.data.arrays import Arrays
+from aibig.data.labelled import class_numbers, sorted_labels
+from aibig.data.splits import predefined_rows
 from aibig.data.tables.columns import (
-    DECIMAL_COMMA,
-    Kind,
+    ColumnKind,
+    RowLocator,
     Table,
-    Where,
-    find_kind,
-    frame_place,
+    format_cell,
+    frame_locator,
+    infer_kind,
     labels_of,
     numbers_of,
-    shown,
 )
-from aibig.errors import UserError, nearest
+from aibig.data.tables.csv_file import check_columns, check_unique, line_of, read_frame, sniff_dialect
+from aibig.errors import UserError
 
-SEPARATORS = ",\t;|"
-LINES_SEEN = 50  # to tell how a file is written
-MOST_NUMERIC_CLASSES = 20  # more different numbers with a point than this are values
+MAX_NUMERIC_CLASSES = 20  # more distinct numbers with a point than this are values
 
 
 def read_csv(
@@ -51,34 +46,51 @@ def read_csv(
     max_categories: PositiveInt = 50,
     separator: str = "auto",
 ) -> Arrays:
-    """A CSV file (UTF-8, a header, a comma, tab, semicolon or | between cells); its settings are `from_frame`'s, and:
+    """The rows of a CSV file: UTF-8, a header, a comma, tab, semicolon or | between cells.
 
-    validation_path, test_path: files with the same columns, which are those parts whole; what is not given is split
-    off `path`. separator: "auto" takes what divides the header most often. Where that is a semicolon, numbers may have
-    a decimal comma.
+    Numbers stay numbers, text becomes categories, dates of ISO 8601 become days since 1970. A column that counts the
+    rows from 0 or 1, as a saved index does, is left out unless `features` names it. Where a semicolon separates cells,
+    numbers may have a decimal comma.
 
-    Raises UserError naming file, line and column.
+    Args:
+        path: the file; splits that have no file of their own are split off it.
+        target: name of the column to predict, or a list of several columns of values.
+        target_type: whether the target is "classes" or "values"; "auto" is what the task needs, or without a task
+            classes for text and values for numbers.
+        features: names of the columns to learn from; by default all but the target, `ignore`, `group` and `time`.
+        ignore: names of columns to leave out.
+        categories: names of columns of numbers that are categories nevertheless.
+        group: name of a column; rows with the same value of it stay in one split.
+        time: name of a column of numbers or dates; the latest rows test. `features` must name it to learn from it.
+        validation_path: CSV file of the validation split, with the same columns.
+        test_path: CSV file of the test split, with the same columns.
+        missing: "refuse" missing cells, or "impute" them: the training split's median, or a category of its own.
+        max_categories: limit of distinct values in a column of text.
+        separator: character between cells; "auto" takes the one that divides the header most often.
+
+    Raises:
+        UserError: names file, line and column.
     """
     files = {"train": path, "validation": validation_path, "test": test_path}
-    frames = {part: read_frame(file, separator, categories) for part, file in files.items() if file}
-    ends = np.cumsum([len(one) for one in frames.values()])
-    wanted = [*([target] if isinstance(target, str) else target), *(features or []), *filter(None, [group, time])]
-    for part, frame in frames.items():
-        needed = wanted if part == "train" or features is not None else [*wanted, *frames["train"].columns]
-        _refuse_absent([one for one in needed if one not in ignore or one in wanted], frame, f"{files[part]}:1")
+    frames = {split: read_frame(file, separator, categories) for split, file in files.items() if file}
+    ends = np.cumsum([len(frame) for frame in frames.values()])
+    used = [*([target] if isinstance(target, str) else target), *(features or []), *filter(None, [group, time])]
+    for split, frame in frames.items():
+        needed = used if split == "train" or features is not None else [*used, *frames["train"].columns]
+        check_columns([name for name in needed if name not in ignore or name in used], frame, f"{files[split]}:1")
 
-    def where(row: int) -> str:
+    def locate(row: int) -> str:
         number = bisect_right(ends, row)
-        file = files[list(frames)[number]]
-        before = int(ends[number - 1]) if number else 0
-        return f"{file}:{line_of(str(file), row - before, read_layout(str(file), separator).separator)}"
+        file = str(files[list(frames)[number]])
+        start = int(ends[number - 1]) if number else 0
+        return f"{file}:{line_of(file, row - start, sniff_dialect(file, separator).separator)}"
 
-    whole = pd.concat(
-        [one[[name for name in frames["train"] if name in one]] for one in frames.values()], ignore_index=True
+    all_rows = pd.concat(
+        [frame[[name for name in frames["train"] if name in frame]] for frame in frames.values()], ignore_index=True
     )
     arrays = from_frame(
-        whole,
-        where,
+        all_rows,
+        locate,
         len(frames["train"]),
         target=target,
         target_type=target_type,
@@ -90,15 +102,14 @@ def read_csv(
         missing=missing,
         max_categories=max_categories,
     )
-    rows = np.split(np.arange(len(whole)), ends[:-1])
-    arrays.given = {part: some for part, some in zip(frames, rows, strict=True) if part != "train"}
+    arrays.predefined_splits = predefined_rows({split: len(frame) for split, frame in frames.items()})
     return arrays
 
 
 def from_frame(
     frame: pd.DataFrame,
-    where: Where | None = None,
-    first: int | None = None,
+    locate: RowLocator | None = None,
+    inferred_rows: int | None = None,
     *,
     target: str | list[str],
     target_type: Literal["auto", "classes", "values"] = "auto",
@@ -112,283 +123,186 @@ def from_frame(
 ) -> Arrays:
     """The rows of a pandas DataFrame.
 
-    where: the place of a row, for errors, by default its label. first: how many rows, the first ones, say what the
-    columns hold and which classes there are, by default all.
+    Numbers stay numbers, text becomes categories, dates of ISO 8601 become days since 1970. A column that counts the
+    rows from 0 or 1, as a saved index does, is left out unless `features` names it.
 
-    target: the column to predict, or several columns of values. target_type: "classes" or "values"; "auto" is what
-    the task wants, without a task classes for text and values for numbers. features: the columns to learn from,
-    by default all others but those of `ignore`. categories: columns of numbers that are categories all the same.
-    group: rows with the same value of this column are never divided between parts. time: the latest rows test; it
-    is not learned from unless `features` has it. missing: "refuse" missing cells, or "impute" them (see
-    `aibig.data.tables.columns.Columns`). max_categories: a text column with more different values is refused.
+    Args:
+        frame: the DataFrame.
+        locate: row number -> its place, for errors; by default the row's label.
+        inferred_rows: how many of the first rows tell the kinds of columns and the classes; by default all.
+        target: name of the column to predict, or a list of several columns of values.
+        target_type: whether the target is "classes" or "values"; "auto" is what the task needs, or without a task
+            classes for text and values for numbers.
+        features: names of the columns to learn from; by default all but the target, `ignore`, `group` and `time`.
+        ignore: names of columns to leave out.
+        categories: names of columns of numbers that are categories nevertheless.
+        group: name of a column; rows with the same value of it stay in one split.
+        time: name of a column of numbers or dates; the latest rows test. `features` must name it to learn from it.
+        missing: "refuse" missing cells, or "impute" them: the training split's median, or a category of its own.
+        max_categories: limit of distinct values in a column of text.
 
-    Numbers stay, text becomes categories, dates of ISO 8601 days since 1970. A column that counts the rows from 0 or
-    1, as a saved index does, is left out unless `features` has it. Raises UserError naming row and column.
+    Raises:
+        UserError: names row and column.
     """
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
-    where = where or frame_place(frame)
+    locate = locate or frame_locator(frame)
     if not len(frame):
-        raise UserError(f"{where(-1)}: has no rows")
-    _refuse_twice([*frame.columns], where(-1))
+        raise UserError(f"{locate(-1)}: has no rows")
+    check_unique(frame.columns, locate(-1))
     targets = [target] if isinstance(target, str) else list(target)
     if not targets:
         raise UserError("target names no column; name the one to predict")
-    if features is not None and (twice := [one for one in features if features.count(one) > 1]):
-        raise UserError(f"column {twice[0]!r} is among the features twice; name it once")
-    _refuse_absent([*targets, *(features or []), *ignore, *categories, *filter(None, [group, time])], frame, where(-1))
+    if features is not None and (repeated := [name for name in features if features.count(name) > 1]):
+        raise UserError(f"column {repeated[0]!r} is among the features twice; name it once")
+    named = [*targets, *(features or []), *ignore, *categories, *filter(None, [group, time])]
+    check_columns(named, frame, locate(-1))
     left_out: dict[str, str] = {}
     if features is None:
-        others = [one for one in frame if one not in {*targets, *ignore, group, time}]
-        left_out = {one: why for one in others if (why := _is_of_no_use(frame[one].iloc[:first]))}
-        features = [one for one in others if one not in left_out]
-    if both := [one for one in features if one in targets]:
+        others = [name for name in frame if name not in {*targets, *ignore, group, time}]
+        left_out = {name: reason for name in others if (reason := _uselessness(frame[name].iloc[:inferred_rows]))}
+        features = [name for name in others if name not in left_out]
+    if both := [name for name in features if name in targets]:
         raise UserError(f"column {both[0]!r} is the target; it can't be among the features too")
-    values, class_names = find_targets(frame, targets, target_type, first or len(frame), where)
-    kinds: dict[str, Kind] = {
-        one: "category" if one in categories else find_kind(frame[one].iloc[:first]) for one in features
+    values, class_names = encode_targets(frame, targets, target_type, inferred_rows or len(frame), locate)
+    kinds: dict[str, ColumnKind] = {
+        name: "category" if name in categories else infer_kind(frame[name].iloc[:inferred_rows]) for name in features
     }
     return Arrays(
-        Table(frame[features], kinds, where, missing, max_categories, left_out),
+        Table(frame[features], kinds, locate, missing, max_categories, left_out),
         values,
         class_names,
         features,
         target_names=targets,
-        groups=None if group is None else _codes(frame[group], where),
-        times=None if time is None else _moments(frame[time], where),
+        groups=None if group is None else _group_numbers(frame[group], locate),
+        times=None if time is None else _times(frame[time], locate),
     )
 
 
-def find_targets(
-    frame: pd.DataFrame, names: Sequence[str], target_type: str, first: int, where: Where
+def encode_targets(
+    frame: pd.DataFrame, names: Sequence[str], target_type: str, inferred_rows: int, locate: RowLocator
 ) -> tuple[NDArray[Any], list[str]]:
-    """Class numbers (rows,) and names, or values (rows, outputs) and no names."""
-    kinds = [find_kind(frame[name].iloc[:first]) for name in names]
+    """The targets of a table as numbers.
+
+    Args:
+        frame: the table.
+        names: the target's columns.
+        target_type: "classes", "values", or "auto": classes for a column of categories, else values.
+        inferred_rows: how many of the first rows tell the kinds of columns and the classes.
+        locate: row number -> its place, for errors.
+
+    Returns:
+        (rows,) class numbers and the names of the classes; or (rows, outputs) values and no names.
+
+    Raises:
+        UserError: the columns hold no targets of that type.
+    """
+    kinds = [infer_kind(frame[name].iloc[:inferred_rows]) for name in names]
     if target_type == "auto":
         target_type = "classes" if kinds == ["category"] else "values"
     if target_type == "values":
-        return np.stack([target_values(frame[name], name, where) for name in names], 1), []
+        return np.stack([target_values(frame[name], name, locate) for name in names], 1), []
     if len(names) > 1:
         raise UserError(f"{len(names)} targets can't be classes; name one column, or use the task 'regression'")
     cells = frame[names[0]]
-    _refuse_missing_targets(cells, names[0], where)
+    _check_targets_present(cells, names[0], locate)
     if kinds == ["number"]:
-        _refuse_values(names[0], numbers_of(cells.iloc[:first], "number"))
-    class_names = sorted(labels_of(cells.iloc[:first]).unique(), key=_in_number_order)
+        _check_class_count(names[0], numbers_of(cells.iloc[:inferred_rows], "number"))
+    class_names = sorted_labels(labels_of(cells.iloc[:inferred_rows]))
     if len(class_names) < 2:
         raise UserError(f"the target {names[0]!r} has one class only, {class_names[0]!r}; give rows of other classes")
-    return class_numbers(cells, class_names, names[0], where), class_names
+    return target_classes(cells, class_names, names[0], locate), class_names
 
 
-def _refuse_missing_targets(cells: pd.Series, name: str, where: Where) -> None:
-    if (empty := cells.isna().to_numpy()).any():
-        rows = f" (so are {empty.sum() - 1:,} more)" if empty.sum() > 1 else ""
-        raise UserError(
-            f"{where(int(empty.argmax()))}: the target {name!r} is missing{rows}; fill it in or take the row out"
-        )
+def target_classes(cells: pd.Series, class_names: Sequence[str], name: str, locate: RowLocator) -> NDArray[np.int64]:
+    """(rows,) class numbers of a target's cells.
+
+    Args:
+        cells: the target's column.
+        class_names: by class number.
+        name: of the target.
+        locate: row number -> its place, for errors.
+
+    Raises:
+        UserError: a cell is missing, or none of the classes.
+    """
+    _check_targets_present(cells, name, locate)
+    return class_numbers(labels_of(cells).tolist(), class_names, locate, f"the target {name!r}")
 
 
-def class_numbers(cells: pd.Series, class_names: Sequence[str], name: str, where: Where) -> NDArray[np.int64]:
-    """(rows,) the numbers of classes by name. Raises UserError for one that is not among them."""
-    _refuse_missing_targets(cells, name, where)
-    labels = labels_of(cells)
-    numbers = pd.Index(class_names).get_indexer(labels).astype(np.int64)
-    if (strange := numbers < 0).any():
-        row = int(strange.argmax())
-        raise UserError(
-            f"{where(row)}: the target {name!r} is {labels.iloc[row]!r}, which is none of the classes of training "
-            f"({', '.join(class_names[:10])}{', ...' if len(class_names) > 10 else ''})"
-        )
-    return numbers
+def target_values(cells: pd.Series, name: str, locate: RowLocator) -> NDArray[np.float64]:
+    """(rows,) values of a target's cells.
 
+    Args:
+        cells: the target's column.
+        name: of the target.
+        locate: row number -> its place, for errors.
 
-def target_values(cells: pd.Series, name: str, where: Where) -> NDArray[np.float64]:
-    """(rows,) numbers. Raises UserError for a cell that is none."""
-    _refuse_missing_targets(cells, name, where)
+    Raises:
+        UserError: a cell is missing, or not a finite number.
+    """
+    _check_targets_present(cells, name, locate)
     if pd.api.types.is_datetime64_any_dtype(cells):
         raise UserError(f"the target {name!r} is a date; make it a number, of days say")
     values = numbers_of(cells, "number")
-    if (bad := ~np.isfinite(values)).any():
-        row = int(bad.argmax())
+    if (invalid := ~np.isfinite(values)).any():
+        row = int(invalid.argmax())
         raise UserError(
-            f"{where(row)}: the target {name!r} is {shown(cells, row)}, which is not a finite number; mend it, or for "
-            "classes use the task 'classification'"
+            f"{locate(row)}: the target {name!r} is {format_cell(cells, row)}, which is not a finite number; correct "
+            "it, or for classes use the task 'classification'"
         )
     return values
 
 
-def _refuse_values(name: str, values: NDArray[np.float64]) -> None:
+def _check_targets_present(cells: pd.Series, name: str, locate: RowLocator) -> None:
+    if (empty := cells.isna().to_numpy()).any():
+        others = f" (so are {empty.sum() - 1:,} more)" if empty.sum() > 1 else ""
+        raise UserError(
+            f"{locate(int(empty.argmax()))}: the target {name!r} is missing{others}; fill it in or take the row out"
+        )
+
+
+def _check_class_count(name: str, values: NDArray[np.float64]) -> None:
     """Raise UserError for numbers that can't be meant as classes."""
     distinct = np.unique(values)
-    fractions = len(distinct) > MOST_NUMERIC_CLASSES and (distinct != np.round(distinct)).any()
-    if fractions or len(distinct) > max(MOST_NUMERIC_CLASSES, len(values) / 2):
+    are_fractions = len(distinct) > MAX_NUMERIC_CLASSES and (distinct != np.round(distinct)).any()
+    if are_fractions or len(distinct) > max(MAX_NUMERIC_CLASSES, len(values) / 2):
         raise UserError(
             f"the target {name!r} has {len(distinct):,} different numbers in {len(values):,} rows, such as "
             f"{distinct[0]:g}, too many for classes; use the task 'regression'"
         )
 
 
-def _in_number_order(label: str) -> tuple[bool, float, str]:
-    try:
-        return False, float(label), label
-    except ValueError:
-        return True, 0.0, label
-
-
-def _codes(cells: pd.Series, where: Where) -> NDArray[np.int64]:
-    """(rows,) a number for each different cell."""
-    _refuse_missing(cells, where)
+def _group_numbers(cells: pd.Series, locate: RowLocator) -> NDArray[np.int64]:
+    """(rows,) a number for each distinct cell."""
+    _check_present(cells, locate)
     return cells.factorize()[0].astype(np.int64)
 
 
-def _moments(cells: pd.Series, where: Where) -> NDArray[np.float64]:
+def _times(cells: pd.Series, locate: RowLocator) -> NDArray[np.float64]:
     """(rows,) numbers in the order of time."""
-    _refuse_missing(cells, where)
-    times = numbers_of(cells, find_kind(cells))
-    if (bad := ~np.isfinite(times)).any():
-        row = int(bad.argmax())
+    _check_present(cells, locate)
+    times = numbers_of(cells, infer_kind(cells))
+    if (invalid := ~np.isfinite(times)).any():
+        row = int(invalid.argmax())
         raise UserError(
-            f"{where(row)}: column {cells.name!r} is {shown(cells, row)}, which is neither a number nor a date such as "
-            "2024-12-31"
+            f"{locate(row)}: column {cells.name!r} is {format_cell(cells, row)}, which is neither a number nor a date "
+            "such as 2024-12-31"
         )
     return times
 
 
-def _refuse_missing(cells: pd.Series, where: Where) -> None:
+def _check_present(cells: pd.Series, locate: RowLocator) -> None:
     if (empty := cells.isna().to_numpy()).any():
         raise UserError(
-            f"{where(int(empty.argmax()))}: column {cells.name!r} is missing; groups and times can't be imputed"
+            f"{locate(int(empty.argmax()))}: column {cells.name!r} is missing; groups and times can't be imputed"
         )
 
 
-def _refuse_twice(names: Sequence[str], place: str) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            which = f"two columns named {name!r}" if name else "two columns without a name"
-            raise UserError(f"{place}: has {which}; rename one")
-        seen.add(name)
-
-
-def _refuse_absent(names: Sequence[str], frame: pd.DataFrame, place: str) -> None:
-    absent = [one for one in names if one not in frame]
-    if absent:
-        hint = nearest(absent[0], frame.columns) or f"; it has: {', '.join(frame.columns[:20])}"
-        raise UserError(f"{place}: has no column {absent[0]!r}{hint}")
-
-
-def _is_of_no_use(cells: pd.Series) -> str:
+def _uselessness(cells: pd.Series) -> str:
     """Why nothing can be learned from a column: it is empty, or is 0, 1, 2, ... or 1, 2, 3, ...; else ""."""
-    from pandas.api import types
-
     if cells.isna().all():
         return "is empty"
-    if not types.is_integer_dtype(cells) or len(cells) < 3 or cells.isna().any():
+    if not pd.api.types.is_integer_dtype(cells) or len(cells) < 3 or cells.isna().any():
         return ""
     values = cells.to_numpy(np.int64)
     return "counts the rows; data.features keeps it" if values[0] in (0, 1) and (np.diff(values) == 1).all() else ""
-
-
-class Layout(NamedTuple):
-    """How a file is written: the cells of its first line, what separates them, and the decimal mark."""
-
-    header: list[str]
-    separator: str
-    decimal: str
-
-
-def read_frame(path: str | Path, separator: str = "auto", as_text: Sequence[str] = ()) -> pd.DataFrame:
-    """A CSV file with a header; the columns of `as_text` stay text. Raises UserError naming file, line and cure."""
-    layout = read_layout(path, separator)
-    _refuse_twice(layout.header, f"{path}:1")
-    present = [name for name in as_text if name in layout.header]
-    (frame,) = read_chunks(path, layout.header, layout, at_once=None, as_text=present)
-    if not len(frame):
-        raise UserError(f"{path}: has a header and no rows")
-    return frame
-
-
-def read_layout(path: str | Path, separator: str = "auto") -> Layout:
-    """How a file is written, from its first lines. Raises UserError if there are none."""
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; give a .csv file")
-    if len(separator) != 1 and separator != "auto":
-        raise UserError(f"the separator {separator!r} is not one character; leave it out, or give one such as ';'")
-    with naming_mistakes(path), Path(path).open(encoding="utf-8-sig", newline="") as file:
-        lines = list(itertools.islice((line for line in file if line.strip()), LINES_SEEN))
-        if not lines:
-            raise UserError(f"{path}: is empty; it needs a line for each row")
-        if separator == "auto":
-            separator = max(SEPARATORS, key=lambda one: len(next(csv.reader(lines[:1], delimiter=one))))
-        header, *rows = csv.reader(lines, delimiter=separator, skipinitialspace=True)
-    if rows and len(rows[0]) > len(header):
-        line = line_of(path, 0, separator)
-        raise UserError(f"{path}:{line}: has {len(rows[0])} columns, the line before {len(header)}; name every column")
-    cells = [cell.strip() for row in rows for cell in row]
-    decimal = "," if separator == ";" and any(map(DECIMAL_COMMA.match, cells)) else "."
-    return Layout([cell.strip() for cell in header], separator, decimal)
-
-
-def read_chunks(
-    path: str | Path,
-    names: Sequence[str | int],
-    layout: Layout,
-    *,
-    has_header: bool = True,
-    at_once: int | None,
-    as_text: Sequence[str | int] = (),
-) -> Iterator[pd.DataFrame]:
-    """The rows of a file, `at_once` at a time, None for all; the columns of `as_text` are not read as numbers."""
-    with naming_mistakes(path):
-        read = pd.read_csv(
-            path,
-            sep=layout.separator,
-            decimal=layout.decimal,
-            header=0 if has_header else None,
-            names=list(names),
-            index_col=False,
-            dtype=dict.fromkeys(as_text, "str"),
-            skipinitialspace=True,
-            encoding="utf-8-sig",
-            low_memory=False,
-            chunksize=at_once,
-        )
-        yield from [read] if at_once is None else read
-
-
-def line_of(path: str | Path, row: int, separator: str = ",", has_header: bool = True) -> int:
-    """The line that row number `row` of a file begins on; -1 is the header. Only errors ask, so the file is reread."""
-    wanted = row + has_header
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=separator)
-        begins = 1
-        for cells in reader:
-            if len(cells) > 1 or "".join(cells).strip():  # blank lines are no rows
-                if wanted <= 0:
-                    return begins
-                wanted -= 1
-            begins = reader.line_num + 1
-    return begins
-
-
-@contextmanager
-def naming_mistakes(path: str | Path) -> Iterator[None]:
-    """What can't be read becomes a UserError with file, line and cure."""
-    try:
-        yield
-    except UnicodeDecodeError:
-        try:
-            Path(path).read_bytes().decode("utf-8-sig")
-            place = ""
-        except UnicodeDecodeError as error:
-            place = f" (byte {error.start})"
-        raise UserError(f"{path}: is not UTF-8 text{place}; convert it to UTF-8") from None
-    except (pd.errors.ParserError, csv.Error) as error:
-        found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-        if found:
-            raise UserError(
-                f"{path}:{found[2]}: has {found[3]} columns, the lines before {found[1]}; quote cells that hold the "
-                "separator"
-            ) from None
-        raise UserError(f"{path}: is not a table: {str(error).strip()}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -1,4 +1,4 @@
-"""Tokens replaced by a mask token, for models that are to predict them. Knows no model.
+"""Replacing tokens by a mask token, for models that learn to predict them. Knows no model.
 
 B batch, T time, K masked tokens of a row.
 """
@@ -16,31 +16,46 @@ MASKED_FRACTION = 0.15  # of the tokens (BERT, arXiv 1810.04805, section 3.1)
 
 
 def mask_token_id(tokenizer: Tokenizer) -> int:
-    """The token that stands for a hidden one: the tokenizer's own, or one more than it has."""
-    return tokenizer.vocab_size if tokenizer.blank is None else tokenizer.blank
+    """The id of the mask token: the tokenizer's own, or the first id beyond its vocabulary.
+
+    Args:
+        tokenizer: of the text.
+    """
+    return tokenizer.vocab_size if tokenizer.mask_token_id is None else tokenizer.mask_token_id
 
 
 def adds_mask_token(facts: dict[str, Any]) -> bool:
-    """Whether the model of `facts`, what model.json holds, fills blanks by a token more than its tokenizer has."""
-    if facts.get("predictor") != "blanks":
+    """Whether a saved model has a mask token that its tokenizer lacks.
+
+    Args:
+        facts: contents of its model.json.
+    """
+    if facts.get("predictor") != "fill_mask":
         return False
     tokenizer = tokenizer_from_dict(facts["tokenizer"])
     return mask_token_id(tokenizer) == tokenizer.vocab_size
 
 
 def mask_tokens(
-    tokens: Tensor, mask: int, vocab_size: int, generator: torch.Generator
+    tokens: Tensor, mask_id: int, vocab_size: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """tokens (B, T) with some hidden, their places b T + t (B K,) and what they are (B K,).
+    """Choose 15% of each row: 80% of these become the mask token, 10% a random token, 10% stay (BERT, appendix A.1).
 
-    Of the chosen, 80% become `mask`, 10% any token, 10% stay (arXiv 1810.04805, appendix A.1).
+    Args:
+        tokens: ids, (B, T).
+        mask_id: id of the mask token.
+        vocab_size: random tokens are drawn from this many ids.
+        generator: of the random numbers, on the CPU.
+
+    Returns:
+        The masked tokens (B, T); the chosen positions b T + t, (B K,); the original tokens there, (B K,).
     """
     batch, time = tokens.shape
     count = max(1, round(MASKED_FRACTION * time))
     chosen = torch.rand(batch, time, generator=generator).argsort(1)[:, :count]
-    places = (chosen + torch.arange(batch).unsqueeze(1) * time).flatten().to(tokens.device)
-    targets = tokens.flatten()[places]
-    draws = torch.rand(len(places), generator=generator).to(tokens.device)
-    others = torch.randint(vocab_size, (len(places),), generator=generator).to(tokens.device)
-    shown = torch.where(draws < 0.8, mask, torch.where(draws < 0.9, others, targets))
-    return tokens.flatten().index_put((places,), shown).view(batch, time), places, targets
+    positions = (chosen + torch.arange(batch).unsqueeze(1) * time).flatten().to(tokens.device)
+    targets = tokens.flatten()[positions]
+    uniform = torch.rand(len(positions), generator=generator).to(tokens.device)
+    random_tokens = torch.randint(vocab_size, (len(positions),), generator=generator).to(tokens.device)
+    replacements = torch.where(uniform < 0.8, mask_id, torch.where(uniform < 0.9, random_tokens, targets))
+    return tokens.flatten().index_put((positions,), replacements).view(batch, time), positions, targets

@@ -1,58 +1,69 @@
-"""Sentences with labels: read from tables, split, and drawn in batches of similar length. Knows no model and no loss.
+"""Sentences with labels: read from tables, split, and batched by similar length. Knows no model and no loss.
 
-B is the batch size, T the tokens of its longest sentence.
+B batch, T tokens of its longest sentence, S sentences of a split.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from aibig.config.settings import ExistingPath, Fraction, NonNegativeInt, PositiveInt
 from aibig.data.fingerprint import fingerprint
-from aibig.data.labelled import Batches, Inputs, LabelledData
+from aibig.data.labelled import Batches, Inputs, LabelledData, class_numbers, sorted_labels
 from aibig.data.order import EpochOrder
-from aibig.data.splits import Split, split_rows
-from aibig.data.text.sentences import Encoder, Sentences
+from aibig.data.splits import SplitMethod, split_rows
+from aibig.data.tables.csv_file import NumberedRow, check_columns, read_cells
+from aibig.data.text.sentences import Sentences, TextPreprocessor
 from aibig.data.text.tokenizer import UNKNOWN_CHARACTER, make_tokenizer
-from aibig.errors import UserError, nearest
-from aibig.files import read_utf8
+from aibig.errors import UserError
 from aibig.seeds import derive_seed
 
-SENTENCES_AT_ONCE = 256  # of an evaluation
-BATCHES_A_POOL = 50  # within which sentences are put together by length
+EVALUATION_BATCH_SIZE = 256
+BATCHES_PER_POOL = 50  # sentences are sorted by length within a pool
 
 
 @dataclass
 class TextTable:
-    """Texts and their labels, in order. places: where each one stands, for errors. columns: those they stood in."""
+    """Texts and their labels, in order.
+
+    Args:
+        texts: of the rows.
+        labels: of the rows.
+        locations: where each row comes from, for errors.
+        columns: of the texts and of the labels in the file, by name or by number from 1.
+    """
 
     texts: Sequence[str]
     labels: Sequence[str]
-    places: Sequence[str] = ()
+    locations: Sequence[str] = ()
     columns: tuple[str | int, str | int] = (1, 2)
 
-    def place(self, row: int) -> str:
-        """Where a row stands."""
-        return self.places[row] if self.places else f"row {row}"
+    def location(self, row: int) -> str:
+        """Where a row comes from, for errors.
+
+        Args:
+            row: its index.
+        """
+        return self.locations[row] if self.locations else f"row {row}"
 
     def take(self, rows: Iterable[int]) -> TextTable:
-        """Some of the rows."""
-        numbers = [int(row) for row in rows]
-        texts, labels = ([column[row] for row in numbers] for column in (self.texts, self.labels))
-        return TextTable(texts, labels, [self.place(row) for row in numbers], self.columns)
+        """Some of the rows.
+
+        Args:
+            rows: their indices.
+        """
+        indices = [int(row) for row in rows]
+        texts, labels = ([column[row] for row in indices] for column in (self.texts, self.labels))
+        return TextTable(texts, labels, [self.location(row) for row in indices], self.columns)
 
 
-Parts = Mapping[str, TextTable]  # "train" at least; "validation" and "test" are split off where they are missing
+TextSplits = Mapping[str, TextTable]  # "train" at least; "validation" and "test" are split off it if missing
 
 
 def read_text_labels(
@@ -62,59 +73,101 @@ def read_text_labels(
     test_path: ExistingPath | None = None,
     text: str | PositiveInt = 1,
     label: str | PositiveInt = 2,
-) -> Parts:
-    """Sentences and labels from UTF-8 tables: a line each, its columns divided by tabs, or else by commas.
+) -> TextSplits:
+    """Sentences and labels from UTF-8 tables, a row per line, tab-separated or else comma-separated.
 
-    Between tabs everything is text, quotation marks too; between commas they enclose cells, as in CSV files. text,
-    label: columns by name, or by number from 1. The first line is a header if a column is chosen by name, or if its
-    label occurs in no other line. validation_path, test_path: tables of those parts; what is not given is split off.
+    Tab-separated cells are taken literally, quotation marks included; comma-separated ones are CSV. The first line is a
+    header if a column is chosen by name, or if its label occurs in no other line.
 
-    Raises UserError naming file and line.
+    Args:
+        path: table of the training split.
+        validation_path: table of the validation split; without it, the split is taken from the training table.
+        test_path: table of the test split; without it, the split is taken from the training table.
+        text: column of the sentences, by name or by number from 1.
+        label: column of the labels, by name or by number from 1.
+
+    Raises:
+        UserError: a table can't be read; the error names file and line.
     """
-    parts = {"train": read_table(path, text, label)}
-    known = set(parts["train"].labels)
-    for part, file in (("validation", validation_path), ("test", test_path)):
+    splits = {"train": read_table(path, text, label)}
+    known = set(splits["train"].labels)
+    for split, file in (("validation", validation_path), ("test", test_path)):
         if file is not None:
-            parts[part] = read_table(file, text, label, known)
-    return parts
+            splits[split] = read_table(file, text, label, known)
+    return splits
 
 
 def read_sentences(
     *, path: ExistingPath, text: str | PositiveInt = 1, label: str | PositiveInt = 2, lower_case: bool = True
 ) -> list[str]:
-    """The sentences alone of a table as `read_text_labels` reads it, for a language model of what its classifier reads.
+    """The sentences alone of a table of `text_labels`, to train a language model on what its classifier reads.
 
-    lower_case: as the classifier reads them. Raises UserError naming file and line.
+    Args:
+        path: table of the sentences.
+        text: column of the sentences, by name or by number from 1.
+        label: column of the labels, by name or by number from 1; it only serves to recognise a header.
+        lower_case: convert to lower case, as `text_labels` does.
+
+    Raises:
+        UserError: the table can't be read; the error names file and line.
     """
     sentences = read_texts(path, text, label)
-    return [one.lower() for one in sentences] if lower_case else sentences
+    return [sentence.lower() for sentence in sentences] if lower_case else sentences
 
 
 def read_table(path: str | Path, text: str | int, label: str | int, known: Collection[str] = ()) -> TextTable:
-    """The sentences and labels of one table; see `read_text_labels`. known: labels that are none of a header's."""
-    rows = read_rows(path)
-    columns = [find_column(path, rows[0][1], chosen) for chosen in (text, label)]
+    """The sentences and labels of a table.
+
+    Args:
+        path: of the table.
+        text: column of the sentences, by name or by number from 1.
+        label: column of the labels, by name or by number from 1.
+        known: labels that show that a line is no header.
+
+    Raises:
+        UserError: the table can't be read; the error names file and line.
+    """
+    rows = read_cells(path)
+    columns = [find_column(path, rows[0][1], column) for column in (text, label)]
     rows = without_header(path, rows, text, label, known)
     texts, labels = (
-        column_of(path, rows, what, column) for what, column in zip(("sentence", "label"), columns, strict=True)
+        column_values(path, rows, name, column) for name, column in zip(("sentence", "label"), columns, strict=True)
     )
     return TextTable(texts, labels, [f"{path}:{line}" for line, _ in rows], (text, label))
 
 
 def read_texts(path: str | Path, text: str | int, label: str | int, known: Collection[str] = ()) -> list[str]:
-    """The sentences alone, of a table that may lack the labels; without those, a header is only known by name."""
-    rows = read_rows(path)
+    """The sentences of a table that may lack the labels; then only a column's name shows that there is a header.
+
+    Args:
+        path: of the table.
+        text: column of the sentences, by name or by number from 1.
+        label: column of the labels, by name or by number from 1.
+        known: labels that show that a line is no header.
+
+    Raises:
+        UserError: the table can't be read; the error names file and line.
+    """
+    rows = read_cells(path)
     column = find_column(path, rows[0][1], text)
-    return column_of(path, without_header(path, rows, text, label, known), "sentence", column)
-
-
-Row = tuple[int, list[str]]  # line number, cells
+    return column_values(path, without_header(path, rows, text, label, known), "sentence", column)
 
 
 def without_header(
-    path: str | Path, rows: list[Row], text: str | int, label: str | int, known: Collection[str]
-) -> list[Row]:
-    """The rows but a header: the first row, if a column is chosen by name, or if its label is no other row's."""
+    path: str | Path, rows: list[NumberedRow], text: str | int, label: str | int, known: Collection[str]
+) -> list[NumberedRow]:
+    """The rows but the header: the first, if a column is chosen by name, or if its label occurs in no other row.
+
+    Args:
+        path: of the table, for errors.
+        rows: of the table.
+        text: column of the sentences, by name or by number from 1.
+        label: column of the labels, by name or by number from 1.
+        known: labels that show that a line is no header.
+
+    Raises:
+        UserError: there is nothing but a header.
+    """
     if isinstance(text, int) and isinstance(label, int):
         labels = [cells[label - 1].strip() if label <= len(cells) else "" for _, cells in rows]
         if not labels[0] or labels[0] in {*labels[1:], *known}:
@@ -124,63 +177,82 @@ def without_header(
     return rows[1:]
 
 
-def column_of(path: str | Path, rows: Sequence[Row], what: str, column: int) -> list[str]:
-    """The cells of a column. Raises UserError naming the line where one is missing or blank."""
+def column_values(path: str | Path, rows: Sequence[NumberedRow], name: str, column: int) -> list[str]:
+    """The cells of a column.
+
+    Args:
+        path: of the table, for errors.
+        rows: of the table.
+        name: of what the column holds, for errors.
+        column: index of the column.
+
+    Raises:
+        UserError: a cell is missing or blank; the error names the line.
+    """
     for line, cells in rows:
         if column >= len(cells) or not cells[column].strip():
-            raise UserError(f"{path}:{line}: has no {what} (column {column + 1} of {len(cells)})")
+            raise UserError(f"{path}:{line}: has no {name} (column {column + 1} of {len(cells)})")
     return [cells[column].strip() for _, cells in rows]
 
 
-def read_rows(path: str | Path) -> list[Row]:
-    """(line number, cells) of each line of a table that is not blank. Raises UserError."""
-    content = read_utf8(path)
-    lines = content.split("\n")
-    if "\t" in next(line for line in lines if line.strip()):
-        return [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
-    reader = csv.reader(io.StringIO(content))
-    try:
-        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: is not a line of a CSV file: {error}") from None
+def find_column(path: str | Path, header: Sequence[str], column: str | int) -> int:
+    """The index of a column.
 
+    Args:
+        path: of the table, for errors.
+        header: cells of the first line.
+        column: its name in the header, or its number from 1.
 
-def find_column(path: str | Path, first: Sequence[str], chosen: str | int) -> int:
-    """The index of a column by its name in the first line, or by its number from 1. Raises UserError."""
-    if isinstance(chosen, int):
-        return chosen - 1
-    names = [cell.strip() for cell in first]
-    if chosen not in names:
-        raise UserError(
-            f"{path}:1: has no column {chosen!r}{nearest(chosen, names) or '; it has: ' + ', '.join(names)}"
-        )
-    return names.index(chosen)
+    Raises:
+        UserError: there is no column of that name.
+    """
+    if isinstance(column, int):
+        return column - 1
+    names = [cell.strip() for cell in header]
+    check_columns([column], names, f"{path}:1")
+    return names.index(column)
 
 
 @dataclass
-class Part:
-    """Encoded sentences and the numbers (S,) of their classes."""
+class EncodedSplit:
+    """Encoded sentences and their classes.
+
+    Args:
+        sentences: as token ids.
+        targets: class indices, (S,).
+        truncated: how many sentences were too long.
+    """
 
     sentences: Sentences
     targets: Tensor
-    cut: int  # how many sentences were too long
+    truncated: int
 
 
 class LabelledTexts(LabelledData):
-    """Sentences with a class each, as padded batches: the model's arguments are tokens (B, T) and lengths (B,).
+    """Sentences with a class each, as padded batches: the model's inputs are tokens (B, T) and lengths (B,).
 
-    source: labelled texts by part, or a function that returns them. Classes and vocabulary are those of the training
-    part. batch_size: sentences of a micro-batch over all ranks. validation_fraction, test_fraction: what is split
-    off the training part where there is no such part; by which rule says split, see `split_rows`. split_seed: which
-    sentences; the same for every seed of training. tokenizer, vocab_size: see `make_tokenizer`. lower_case: read all
-    text so. max_tokens: longer sentences are cut.
+    Classes and vocabulary are those of the training split.
 
-    Raises UserError for a single class, an unknown label, or parts that can't be split off.
+    Args:
+        source: texts with labels by split, or a function that returns them.
+        batch_size: sentences of a micro-batch, over all ranks.
+        validation_fraction: share of the training table for validation; unused if there is a validation table.
+        test_fraction: share of the training table for the test; unused if there is a test table.
+        split: "stratified": the same share of each class in each split; "random"; "auto": stratified.
+        split_seed: which sentences go into which split; independent of the training seed.
+        tokenizer: what a token is, with a vocabulary made from the training split; or the path of a tokenizer.json or
+            of a saved model's model.json.
+        vocab_size: upper limit of the tokens of "words" and "bpe".
+        lower_case: convert all text to lower case.
+        max_tokens: longer sentences are truncated; the model's `context`.
+
+    Raises:
+        UserError: there is a single class, an unknown label, or a split that can't be made.
     """
 
     def __init__(
         self,
-        source: Parts | Callable[[], Parts],
+        source: TextSplits | Callable[[], TextSplits],
         *,
         batch_size: PositiveInt = 32,
         validation_fraction: Fraction = 0.15,
@@ -192,95 +264,111 @@ class LabelledTexts(LabelledData):
         lower_case: bool = True,
         max_tokens: PositiveInt = 256,
     ) -> None:
-        given = source() if callable(source) else source
-        self.batch_size = batch_size
-        self.class_names = sorted_labels(given["train"].labels)
+        tables = source() if callable(source) else source
+        train = tables["train"]
+        self.batch_size, self.columns = batch_size, train.columns
+        self.class_names = sorted_labels(train.labels)
         if len(self.class_names) == 1:
-            raise UserError(
-                f"{given['train'].place(0)}: all labels are {self.class_names[0]!r}; give other classes too"
-            )
-        texts = split_parts(given, self.class_names, validation_fraction, test_fraction, split, split_seed)
-        training = "\n".join(texts["train"].texts)
+            raise UserError(f"{train.location(0)}: all labels are {self.class_names[0]!r}; give other classes too")
+        tables = with_missing_splits(tables, self.class_names, validation_fraction, test_fraction, split, split_seed)
+        text = "\n".join(tables["train"].texts)
         if tokenizer == "characters":
-            training += UNKNOWN_CHARACTER
-        made = make_tokenizer(tokenizer, training.lower() if lower_case else training, vocab_size)
-        self.encoder = Encoder(made, max_tokens, lower_case)
-        self.parts = {name: self._encode(one) for name, one in texts.items()}
-        self.columns = given["train"].columns
-        train = self.parts["train"]
-        self.fingerprint = fingerprint(train.sentences.tokens, train.sentences.lengths, train.targets)
+            text += UNKNOWN_CHARACTER
+        text = text.lower() if lower_case else text
+        self.preprocessor = TextPreprocessor(make_tokenizer(tokenizer, text, vocab_size), max_tokens, lower_case)
+        self.splits = {name: self._encode(table) for name, table in tables.items()}
+        encoded = self.splits["train"]
+        self.fingerprint = fingerprint(encoded.sentences.tokens, encoded.sentences.lengths, encoded.targets)
 
-    def _encode(self, texts: TextTable) -> Part:
-        sentences, cut = self.encoder.encode(texts.texts)
-        return Part(sentences, torch.from_numpy(class_numbers(texts, self.class_names)), cut)
+    def _encode(self, table: TextTable) -> EncodedSplit:
+        sentences, truncated = self.preprocessor.encode(table.texts)
+        targets = class_numbers(table.labels, self.class_names, table.location)
+        return EncodedSplit(sentences, torch.from_numpy(targets), truncated)
 
     @property
     def notes(self) -> list[str]:
-        """How many sentences and tokens there are, what was cut, and which classes a part is without."""
-        lines = [f"sentences: {self.sizes}; {self.encoder.tokenizer.vocab_size:,} different tokens"]
-        for name, part in self.parts.items():
-            if part.cut:
-                lines.append(
-                    f"the {name} part has {part.cut:,} sentences of more than {self.encoder.max_tokens} tokens: cut"
-                )
-        return lines + self.absent_classes("sentence")
+        """How many sentences and tokens there are, how many were truncated, and which splits lack a class."""
+        limit, vocab_size = self.preprocessor.max_tokens, self.preprocessor.tokenizer.vocab_size
+        truncated = [
+            f"the {name} split has {split.truncated:,} sentences of more than {limit} tokens: truncated"
+            for name, split in self.splits.items()
+            if split.truncated
+        ]
+        return [
+            f"sentences: {self.sizes}; vocabulary of {vocab_size:,} tokens",
+            *truncated,
+            *self.absent_classes("sentence"),
+        ]
 
     def to(self, device: torch.device) -> None:
-        """Keep the tokens on `device`."""
-        for part in self.parts.values():
-            part.sentences, part.targets = part.sentences.to(device), part.targets.to(device)
+        """Keep the tokens on a device."""
+        for split in self.splits.values():
+            split.sentences, split.targets = split.sentences.to(device), split.targets.to(device)
 
     def model_settings(self) -> dict[str, Any]:
-        """vocab_size, and the context: no sentence is longer."""
-        return {"vocab_size": self.encoder.tokenizer.vocab_size, "context": self.encoder.max_tokens}
+        """vocab_size, and context: no sentence is longer."""
+        return {"vocab_size": self.preprocessor.tokenizer.vocab_size, "context": self.preprocessor.max_tokens}
 
     def training_batches(self, seed: int, rank: int, world_size: int) -> TextBatches:
         """Padded batches of sentences of similar length."""
-        part = self.parts["train"]
-        return TextBatches(part, SimilarLengths(part.sentences.lengths, self.batch_size, seed, rank, world_size))
+        train = self.splits["train"]
+        return TextBatches(train, LengthGroupedOrder(train.sentences.lengths, self.batch_size, seed, rank, world_size))
 
     def targets(self, split: str) -> Tensor:
-        """(sentences,) class numbers of a part."""
-        return self.parts[split].targets
+        """(S,) class indices."""
+        return self.splits[split].targets
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Inputs, Tensor]]:
-        """All of a part, `SENTENCES_AT_ONCE` at a time."""
-        part = self.parts[split]
-        for index in torch.arange(len(part.targets)).split(SENTENCES_AT_ONCE):
-            yield part.sentences.batch(index), part.targets[index.to(part.targets.device)]
+        """All sentences of a split in order, `EVALUATION_BATCH_SIZE` at a time."""
+        encoded = self.splits[split]
+        for index in torch.arange(len(encoded.targets)).split(EVALUATION_BATCH_SIZE):
+            yield encoded.sentences.batch(index), encoded.targets[index.to(encoded.targets.device)]
 
     def inference_facts(self) -> dict[str, Any]:
-        """How text becomes tokens, and the columns that sentences and labels stood in."""
-        return {"predictor": "texts", "encoder": self.encoder.to_dict(), "columns": list(self.columns)}
+        """The preprocessor, and the columns of the sentences and labels in a table."""
+        facts = {"preprocessor": self.preprocessor.to_dict(), "columns": list(self.columns)}
+        return {"predictor": "text_classifier", **facts}
 
 
 class TextBatches(Batches):
-    """Padded batches of sentences of similar length."""
+    """Padded batches of sentences of similar length.
 
-    def __init__(self, part: Part, order: SimilarLengths) -> None:
-        self._part, self._order = part, order
+    Args:
+        split: that they are from.
+        order: of its sentences.
+    """
+
+    def __init__(self, split: EncodedSplit, order: LengthGroupedOrder) -> None:
+        self._split, self._order = split, order
         self.per_epoch = order.batches_per_epoch
 
     def next(self) -> tuple[Inputs, Tensor, int]:
-        """(tokens (B, T), lengths (B,)) and targets (B,)."""
+        """(tokens (B, T), lengths (B,)), targets (B,), and the size of the whole batch."""
         index, size = self._order.next()
-        targets = self._part.targets
-        return self._part.sentences.batch(index), targets[index.to(targets.device, non_blocking=True)], size
+        targets = self._split.targets
+        return self._split.sentences.batch(index), targets[index.to(targets.device, non_blocking=True)], size
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in which epoch."""
+        """The position in the order."""
         return self._order.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Resume from a position."""
         self._order.load_state_dict(state)
 
 
-class SimilarLengths(EpochOrder):
-    """An epoch's order in which a batch holds sentences of similar length, so that little of it is padding.
+class LengthGroupedOrder(EpochOrder):
+    """A random order in which a batch has sentences of similar length, so that there is little padding.
 
-    The shuffled sentences are divided into pools of `BATCHES_A_POOL` batches, those of a pool put in the order of
-    their lengths and cut into batches, and the batches of all pools shuffled. What does not fill a batch comes last.
+    The shuffled sentences are divided into pools of `BATCHES_PER_POOL` batches. Each pool is sorted by length and
+    divided into batches, and the batches of all pools are shuffled. Sentences that do not fill a batch come last.
+
+    Args:
+        lengths: tokens of each sentence, (S,).
+        batch_size: sentences of a batch, over all ranks.
+        seed: of the order.
+        rank: whose part of each batch.
+        world_size: number of ranks.
     """
 
     def __init__(self, lengths: Tensor, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -289,53 +377,43 @@ class SimilarLengths(EpochOrder):
 
     def _shuffled(self) -> Tensor:
         order = super()._shuffled()
-        whole = len(order) - len(order) % self._batch_size
-        pools = order[:whole].split(BATCHES_A_POOL * self._batch_size)
+        full = len(order) - len(order) % self._batch_size
+        pools = order[:full].split(BATCHES_PER_POOL * self._batch_size)
         by_length = torch.cat([pool[self._lengths[pool].argsort(stable=True)] for pool in pools])
         batches = by_length.view(-1, self._batch_size)
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "batches", self.epoch))
         shuffled = batches[torch.randperm(len(batches), generator=generator)]
-        return torch.cat([shuffled.flatten(), order[whole:]])
+        return torch.cat([shuffled.flatten(), order[full:]])
 
 
-def sorted_labels(labels: Sequence[str]) -> list[str]:
-    """The different labels: by value if all are whole numbers, else by the alphabet."""
-    names = sorted(set(labels))
-    try:
-        return sorted(names, key=int)
-    except ValueError:
-        return names
-
-
-def class_numbers(texts: TextTable, class_names: Sequence[str]) -> NDArray[np.int64]:
-    """(rows,) class numbers. Raises UserError for a label that is not among them."""
-    numbers = {name: number for number, name in enumerate(class_names)}
-    for row, label in enumerate(texts.labels):
-        if label not in numbers:
-            known = ", ".join(repr(one) for one in class_names)
-            raise UserError(f"{texts.place(row)}: the label {label!r} is not among those of training: {known}")
-    return np.array([numbers[label] for label in texts.labels], dtype=np.int64)
-
-
-def split_parts(
-    given: Parts,
+def with_missing_splits(
+    tables: TextSplits,
     class_names: Sequence[str],
     validation_fraction: float,
     test_fraction: float,
-    split: Split,
+    split: SplitMethod,
     split_seed: int,
 ) -> dict[str, TextTable]:
-    """The parts as given; those that are missing are split off "train"."""
-    train = given["train"]
+    """All splits: "validation" and "test" are split off "train" where they are missing.
+
+    Args:
+        tables: by split.
+        class_names: of the labels.
+        validation_fraction: of the training table.
+        test_fraction: of the training table.
+        split: method, see `split_rows`.
+        split_seed: of the random choice.
+    """
+    train = tables["train"]
     fractions = {"validation": validation_fraction, "test": test_fraction}
-    wanted = {name: 0.0 if name in given else fraction for name, fraction in fractions.items()}
-    classes = class_numbers(train, class_names)
+    missing = {name: 0.0 if name in tables else fraction for name, fraction in fractions.items()}
+    classes = class_numbers(train.labels, class_names, train.location)
     rows = split_rows(
-        *(len(classes), wanted["validation"], wanted["test"], split_seed),
-        split=split,
+        *(len(classes), missing["validation"], missing["test"], split_seed),
+        method=split,
         classes=classes,
         class_names=class_names,
     )
     return {name: train.take(index) for name, index in rows.items()} | {
-        name: given[name] for name in fractions if name in given
+        name: tables[name] for name in fractions if name in tables
     }

@@ -1,8 +1,8 @@
-"""Large texts tokenized once for all, into files that are mapped into memory. Knows no windows.
+"""Large texts tokenized once, into files that are memory-mapped. Knows no windows.
 
-A text's folder, `.aibig/NAME-KEY/` beside it, holds the token numbers as uint16 or uint32, where documents begin as
-int64, and a manifest, written last, that names both files and what they were made of. Only what a manifest names is
-read, so a process that is killed leaves nothing but files that the next one deletes.
+The folder of a text, `.aibig/NAME-KEY/` beside it, holds the token ids as uint16 or uint32, the document boundaries as
+int64, and a manifest, written last, that names both files and what they were made of. Only files that a manifest names
+are read, so a process that is killed leaves nothing but files that the next one deletes.
 """
 
 from __future__ import annotations
@@ -22,96 +22,117 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from aibig.data.text.documents import Documents, Piece, TextFiles
+from aibig.data.text.documents import Chunk, Documents, TextFiles
 from aibig.data.text.tokenizer import KINDS, Tokenizer, load_tokenizer, tokenizer_from_dict
-from aibig.data.text.tokens import TokenizedText, encode, tokenize_in_memory, tokenizer_for
+from aibig.data.text.tokens import TokenizedText, encode_chunks, tokenize_in_memory, tokenizer_for
 from aibig.errors import UserError
+from aibig.files import flush, read_json, write_text
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-IN_MEMORY = 8_000_000  # bytes of text below which nothing is written
+MIN_BYTES = 8_000_000  # of text; less is tokenized in memory
 
 
 def tokenize(
     documents: Documents, tokenizer: str | Tokenizer, vocab_size: int = 10_000, cache: str | None = None
 ) -> TokenizedText:
-    """The tokens of all documents, end-of-text tokens between them, or blank lines where the tokenizer has none.
+    """The token ids of all documents, with end-of-text tokens between them, or blank lines if the tokenizer has none.
 
-    tokenizer: one that is there, or what `make_tokenizer` takes beside vocab_size. Files of `IN_MEMORY` bytes and
-    more are tokenized once, into a folder in `cache`, or else in `.aibig` beside them, or in the user's folder for
-    such things; it serves until they or the tokenizer change.
+    Files of `MIN_BYTES` and more are tokenized once; the result is reused until they or the tokenizer change.
 
-    Raises UserError for what can't be read or expressed, and where there is no room to write.
+    Args:
+        documents: to tokenize.
+        tokenizer: one that exists, or the `kind` of `make_tokenizer`.
+        vocab_size: see `make_tokenizer`.
+        cache: folder for the result; by default `.aibig` beside the files, or else the user's cache folder.
+
+    Raises:
+        UserError: something can't be read, expressed by the vocabulary, or written.
     """
     if isinstance(tokenizer, str) and tokenizer not in KINDS:
         tokenizer = load_tokenizer(tokenizer)
-    if not isinstance(documents, TextFiles) or documents.size < IN_MEMORY:
+    if not isinstance(documents, TextFiles) or documents.size < MIN_BYTES:
         return tokenize_in_memory(documents, tokenizer, vocab_size)
-    shards = Shards(documents, tokenizer, vocab_size)
-    folders = [base / shards.name for base in ([Path(cache)] if cache else _usual_places(documents.path))]
+    files = TokenFiles(documents, tokenizer, vocab_size)
+    folders = [base / files.name for base in ([Path(cache)] if cache else _default_folders(documents.path))]
     for folder in folders:
-        if (found := shards.find(folder)) is not None:
-            return found
+        if (text := files.load(folder)) is not None:
+            return text
     folder = _first_writable(folders)
     with _one_process_at_a_time(folder):
-        return shards.find(folder) or shards.write(folder)  # another process may have written them meanwhile
+        return files.load(folder) or files.write(folder)  # another process may have written them meanwhile
 
 
-class Shards:
-    """The token numbers of `documents`, as files in a folder.
+class TokenFiles:
+    """The token ids of documents, as files in a folder. A tokenizer that is made from the text is saved with them.
 
-    tokenizer, vocab_size: see `tokenize`. A tokenizer that is made of the text is kept with the numbers.
+    Args:
+        documents: to tokenize.
+        tokenizer: one that exists, or the `kind` of `make_tokenizer`.
+        vocab_size: see `make_tokenizer`.
     """
 
     def __init__(self, documents: TextFiles, tokenizer: str | Tokenizer, vocab_size: int) -> None:
         self.documents, self.tokenizer, self.vocab_size = documents, tokenizer, vocab_size
-        given = isinstance(tokenizer, Tokenizer)
-        self.wanted = {  # what must be so for a folder to serve
+        is_fixed = isinstance(tokenizer, Tokenizer) or tokenizer in ("characters", "bytes")
+        self.settings = {  # files that were written with others are of no use
             "format": FORMAT,
             "field": documents.field,
             "tokenizer": tokenizer.fingerprint if isinstance(tokenizer, Tokenizer) else tokenizer,
-            "vocab_size": None if given or tokenizer in ("characters", "bytes") else vocab_size,
+            "vocab_size": None if is_fixed else vocab_size,
         }
-        key = json.dumps([str(documents.path.resolve()), self.wanted])
+        key = json.dumps([str(documents.path.resolve()), self.settings])
         self.name = f"{documents.path.resolve().name}-{hashlib.blake2b(key.encode(), digest_size=6).hexdigest()}"
 
-    def find(self, folder: Path) -> TokenizedText | None:
-        """What an earlier process wrote, if the text is still what it was."""
+    def load(self, folder: Path) -> TokenizedText | None:
+        """What an earlier process wrote; None if there is nothing, or the text has changed since.
+
+        Args:
+            folder: of the files.
+        """
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            tokens, borders = (folder / manifest["files"][name] for name in ("tokens", "borders"))
-            whole = [tokens.stat().st_size, borders.stat().st_size] == manifest["bytes"]
+            manifest = read_json(folder / MANIFEST)
+            tokens, boundaries = (folder / manifest["files"][name] for name in ("tokens", "boundaries"))
+            is_complete = [tokens.stat().st_size, boundaries.stat().st_size] == manifest["bytes"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if not whole or manifest["wanted"] != self.wanted or not self._is_unchanged(folder, manifest):
+        if not is_complete or manifest["settings"] != self.settings or not self._is_unchanged(folder, manifest):
             return None
         return TokenizedText(
-            _mapped(tokens, manifest["dtype"]),
-            _mapped(borders, "int64"),
-            tokenizer_from_dict(manifest["vocabulary"]) if isinstance(self.tokenizer, str) else self.tokenizer,
+            _memory_map(tokens, manifest["dtype"]),
+            _memory_map(boundaries, "int64"),
+            tokenizer_from_dict(manifest["tokenizer"]) if isinstance(self.tokenizer, str) else self.tokenizer,
             folder,
             manifest["digest"],
         )
 
     def _is_unchanged(self, folder: Path, manifest: dict[str, Any]) -> bool:
-        """By sizes and times; where times alone differ, by content."""
-        before, now = manifest["stamps"], [[*one] for one in self.documents.stamps()]
+        """By size and modification time; if only times differ, by content."""
+        before, now = manifest["file_stats"], [[*stat] for stat in self.documents.file_stats()]
         if before == now:
             return True
-        if [one[:2] for one in before] != [one[:2] for one in now] or self.documents.digest() != manifest["content"]:
+        sizes_differ = [stat[:2] for stat in before] != [stat[:2] for stat in now]
+        if sizes_differ or self.documents.digest() != manifest["text_digest"]:
             return False
-        with suppress(OSError):  # in someone else's folder the content is compared each time
-            _write_manifest(folder, {**manifest, "stamps": now})
+        with suppress(OSError):  # in a folder that is read-only, the content is compared each time
+            write_text(folder / MANIFEST, json.dumps({**manifest, "file_stats": now}, ensure_ascii=False))
         return True
 
     def write(self, folder: Path) -> TokenizedText:
-        """Tokenize. Raises UserError where there is no room, and then leaves nothing behind."""
-        mark = secrets.token_hex(4)
-        paths = {name: folder / f"{name}-{mark}.bin" for name in ("tokens", "borders")}
+        """Tokenize the documents.
+
+        Args:
+            folder: for the files.
+
+        Raises:
+            UserError: they can't be written, and nothing is left behind; or the text changed meanwhile.
+        """
+        suffix = secrets.token_hex(4)
+        paths = {name: folder / f"{name}-{suffix}.bin" for name in ("tokens", "boundaries")}
         try:
             manifest = self._write_files(paths)
             manifest["files"] = {name: path.name for name, path in paths.items()}
-            _write_manifest(folder, manifest)
+            write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False))
         except BaseException as error:
             for path in paths.values():
                 path.unlink(missing_ok=True)
@@ -120,70 +141,55 @@ class Shards:
                 raise UserError(f"{folder}: {reason}; free some space, or name another folder in data.cache") from None
             raise
         for old in {*folder.glob("*.bin")} - {*paths.values()}:
-            with suppress(OSError):  # Windows keeps a file that is mapped
+            with suppress(OSError):  # Windows keeps a file that is memory-mapped
                 old.unlink()
-        text = self.find(folder)
+        text = self.load(folder)
         if text is None:
             raise UserError(f"{self.documents.path}: changed while it was read; start again when it is complete")
         return text
 
     def _write_files(self, paths: dict[str, Path]) -> dict[str, Any]:
-        stamps, content = self.documents.stamps(), self.documents.digest()
-        made = tokenizer_for(
-            self._pieces("vocabulary"), self.tokenizer, self.vocab_size, several=self.documents.several
+        file_stats, text_digest = self.documents.file_stats(), self.documents.digest()
+        tokenizer = tokenizer_for(
+            self._chunks("vocabulary"), self.tokenizer, self.vocab_size, multiple=self.documents.multiple
         )
-        dtype = np.uint16 if made.vocab_size <= 2**16 else np.uint32
+        dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
         digest = hashlib.blake2b(digest_size=16)
-        with paths["tokens"].open("wb") as tokens_file, paths["borders"].open("wb") as borders_file:
-            for tokens, borders in encode(self._pieces("tokens"), made):
-                numbers = tokens.astype(dtype)
-                digest.update(numbers.data)
-                tokens_file.write(numbers.data)
-                borders_file.write(borders.data)
-            for file in (tokens_file, borders_file):
-                file.flush()
-                os.fsync(file.fileno())
+        with paths["tokens"].open("wb") as tokens_file, paths["boundaries"].open("wb") as boundaries_file:
+            for tokens, boundaries in encode_chunks(self._chunks("tokens"), tokenizer):
+                narrow = tokens.astype(dtype)
+                digest.update(narrow.data)
+                tokens_file.write(narrow.data)
+                boundaries_file.write(boundaries.data)
+            for file in (tokens_file, boundaries_file):
+                flush(file)
         return {
-            "wanted": self.wanted,
-            "stamps": stamps,
-            "content": content,
+            "settings": self.settings,
+            "file_stats": file_stats,
+            "text_digest": text_digest,
             "dtype": dtype.__name__,
             "digest": digest.hexdigest(),
             "bytes": [path.stat().st_size for path in paths.values()],
-            "vocabulary": made.to_dict(),
+            "tokenizer": tokenizer.to_dict(),
         }
 
-    def _pieces(self, what: str) -> Iterator[Piece]:
-        """All of the text, with a bar if a person watches."""
-        size, words = self.documents.size, f"{self.documents.path.name}: {what}"
+    def _chunks(self, purpose: str) -> Iterator[Chunk]:
+        """All of the text, with a progress bar in a terminal."""
+        size, words = self.documents.size, f"{self.documents.path.name}: {purpose}"
         with tqdm(total=size, desc=words, unit="B", unit_scale=True, disable=None, file=sys.stderr) as bar:
-            for piece in self.documents.pieces():
-                yield piece
-                bar.update(piece.position - bar.n)
+            for chunk in self.documents.chunks():
+                yield chunk
+                bar.update(chunk.bytes_read - bar.n)
 
 
-def _mapped(path: Path, dtype: str) -> Tensor:
-    """The numbers of a file, read as they are used."""
+def _memory_map(path: Path, dtype: str) -> Tensor:
     if not path.stat().st_size:
         return torch.zeros(0, dtype=getattr(torch, dtype))
-    return torch.from_numpy(np.memmap(path, dtype=dtype, mode="c"))  # "c": as torch wants it, it could be written to
+    return torch.from_numpy(np.memmap(path, dtype=dtype, mode="c"))  # "c": torch wants memory that can be written to
 
 
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """All at once, replacing the one before."""
-    temporary = folder / f".{MANIFEST}-{secrets.token_hex(4)}"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(manifest, file, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / MANIFEST)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _usual_places(path: Path) -> list[Path]:
-    """Beside the text, and the user's folder for what can be made again."""
+def _default_folders(path: Path) -> list[Path]:
+    """Beside the text, and the user's cache folder."""
     home = Path.home()
     user = {"darwin": home / "Library/Caches", "win32": Path(os.environ.get("LOCALAPPDATA", home))}.get(
         sys.platform, Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
@@ -206,7 +212,7 @@ def _first_writable(folders: list[Path]) -> Path:
 
 @contextmanager
 def _one_process_at_a_time(folder: Path) -> Iterator[None]:
-    """Where the system has locks; one that is killed lets go."""
+    """Hold a lock file, where the system has locks; a process that is killed releases it."""
     with (folder / "lock").open("w") as file:
         try:
             import fcntl

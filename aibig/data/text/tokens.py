@@ -1,4 +1,4 @@
-"""Documents to token numbers, piece by piece. Knows no files and no windows."""
+"""Documents to token ids, chunk by chunk. Knows no files and no windows."""
 
 from __future__ import annotations
 
@@ -12,86 +12,128 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aibig.data.text.documents import BETWEEN_DOCUMENTS, Documents, Piece
+from aibig.data.text.documents import DOCUMENT_SEPARATOR, Chunk, Documents
 from aibig.data.text.tokenizer import Tokenizer, make_tokenizer
 from aibig.errors import UserError
 
-PIECES_AT_ONCE = 16  # 1 to 2 MB of text: enough to keep all cores of a tokenizer that uses them busy
+CHUNKS_PER_BATCH = 16  # 1 to 2 MB of text: enough for all cores, where a tokenizer uses them
 
 
 @dataclass
 class TokenizedText:
-    """Token numbers (tokens,), and where each document but the first begins (documents - 1,).
+    """The token ids of all documents in order.
 
-    What stands between two documents, a token or a blank line, opens the second: it is foretold from the first, and
-    foretells the second.
+    What separates two documents, an end-of-text token or a blank line, begins the second: the model predicts it from
+    the first document, and predicts the second document from it.
+
+    Args:
+        tokens: ids, (tokens,).
+        boundaries: where each document but the first begins, (documents - 1,).
+        tokenizer: that made the ids.
+        folder: of the files with the ids, if they are memory-mapped.
+        digest: hash of the ids in those files.
     """
 
     tokens: Tensor
-    borders: Tensor
+    boundaries: Tensor
     tokenizer: Tokenizer
-    folder: Path | None = None  # where the numbers lie that are mapped into memory
-    digest: str = ""  # of those numbers
+    folder: Path | None = None
+    digest: str = ""
 
-    def borders_within(self, begin: int, length: int) -> Tensor:
-        """Those of the `length` tokens from `begin` on, counted from there."""
-        first, last = torch.searchsorted(self.borders, torch.tensor([begin + 1, begin + length])).tolist()
-        return self.borders[first:last] - begin
+    def boundaries_within(self, start: int, length: int) -> Tensor:
+        """The boundaries inside a range of tokens, relative to its start.
+
+        Args:
+            start: index of the first token.
+            length: in tokens.
+        """
+        first, last = torch.searchsorted(self.boundaries, torch.tensor([start + 1, start + length])).tolist()
+        return self.boundaries[first:last] - start
 
 
 def tokenize_in_memory(documents: Documents, tokenizer: str | Tokenizer, vocab_size: int) -> TokenizedText:
-    """All numbers as int64; tokenizer, vocab_size: see `tokenizer_for`."""
-    made = tokenizer_for(documents.pieces(), tokenizer, vocab_size, documents.several)
-    parts = list(encode(documents.pieces(), made))
-    nothing = np.zeros(0, dtype=np.int64)
-    tokens, borders = (np.concatenate([nothing, *(part[column] for part in parts)]) for column in (0, 1))
-    return TokenizedText(torch.from_numpy(tokens), torch.from_numpy(borders), made)
+    """The token ids of all documents, as int64.
+
+    Args:
+        documents: to tokenize.
+        tokenizer: see `tokenizer_for`.
+        vocab_size: see `tokenizer_for`.
+    """
+    tokenizer = tokenizer_for(documents.chunks(), tokenizer, vocab_size, documents.multiple)
+    encoded = list(encode_chunks(documents.chunks(), tokenizer))
+    empty = np.zeros(0, dtype=np.int64)
+    tokens, boundaries = (np.concatenate([empty, *(pair[column] for pair in encoded)]) for column in (0, 1))
+    return TokenizedText(torch.from_numpy(tokens), torch.from_numpy(boundaries), tokenizer)
 
 
-def tokenizer_for(pieces: Iterable[Piece], tokenizer: str | Tokenizer, vocab_size: int, several: bool) -> Tokenizer:
-    """The tokenizer itself, or what `make_tokenizer` makes of the pieces; of several documents, BPE has a token that
-    stands between them.
+def tokenizer_for(chunks: Iterable[Chunk], tokenizer: str | Tokenizer, vocab_size: int, multiple: bool) -> Tokenizer:
+    """The tokenizer itself, or the one that `make_tokenizer` trains on the chunks.
+
+    Args:
+        chunks: of the documents.
+        tokenizer: one that exists, or the `kind` of `make_tokenizer`.
+        vocab_size: see `make_tokenizer`.
+        multiple: whether there is more than one document: then BPE has an end-of-text token.
     """
     if isinstance(tokenizer, Tokenizer):
         return tokenizer
-    between = [BETWEEN_DOCUMENTS] if several else []
-    texts = (text for piece in pieces for text in (*(between if piece.opens else []), piece.text))
-    return make_tokenizer(tokenizer, texts, vocab_size, end_of_text=several)
+    separator = [DOCUMENT_SEPARATOR] if multiple else []
+    texts = (text for chunk in chunks for text in (*(separator if chunk.begins_document else []), chunk.text))
+    return make_tokenizer(tokenizer, texts, vocab_size, with_eos_token=multiple)
 
 
-def encode(pieces: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """The tokens of each piece with what stands before it, and at which numbers of all tokens documents begin there.
+def encode_chunks(
+    chunks: Iterable[Chunk], tokenizer: Tokenizer
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The token ids of each chunk, with the separator before a document, and the positions where documents begin there.
 
-    Where the tokenizer has an end-of-text token, it is what begins a document, also one that is written in a text.
+    Where the tokenizer has an end-of-text token, each of these begins a document, also one written in a text.
 
-    Raises UserError naming the place of what the vocabulary can't express.
+    Args:
+        chunks: of the documents.
+        tokenizer: that encodes them.
+
+    Yields:
+        Token ids, and boundaries as positions among the tokens of all chunks.
+
+    Raises:
+        UserError: a text that the vocabulary can't express, named with its location.
     """
-    end_of_text, pieces, count = tokenizer.end_of_text, iter(pieces), 0
-    while batch := list(islice(pieces, PIECES_AT_ONCE)):
-        for piece, tokens in zip(batch, _encode_batch(batch, tokenizer), strict=True):
-            begins = piece.opens and count > 0
-            if begins:
-                between = tokenizer.encode(BETWEEN_DOCUMENTS) if end_of_text is None else [end_of_text]
-                tokens = np.concatenate([between, tokens])
-            borders = np.flatnonzero(tokens == end_of_text) if end_of_text is not None else np.arange(begins)
-            yield tokens, borders + count
+    eos_token_id, chunks, count = tokenizer.eos_token_id, iter(chunks), 0
+    while batch := list(islice(chunks, CHUNKS_PER_BATCH)):
+        for chunk, tokens in zip(batch, _encode_batch(batch, tokenizer), strict=True):
+            needs_separator = chunk.begins_document and count > 0
+            if needs_separator:
+                separator = tokenizer.encode(DOCUMENT_SEPARATOR) if eos_token_id is None else [eos_token_id]
+                tokens = np.concatenate([separator, tokens])
+            is_boundary = tokens == eos_token_id
+            boundaries = np.arange(needs_separator) if eos_token_id is None else np.flatnonzero(is_boundary)
+            yield tokens, boundaries + count
             count += len(tokens)
 
 
-def _encode_batch(pieces: list[Piece], tokenizer: Tokenizer) -> list[NDArray[np.int64]]:
+def _encode_batch(chunks: list[Chunk], tokenizer: Tokenizer) -> list[NDArray[np.int64]]:
     try:
-        return tokenizer.encode_all([piece.text for piece in pieces])
+        return tokenizer.encode_batch([chunk.text for chunk in chunks])
     except UserError:
-        return [_encode_one(piece, tokenizer) for piece in pieces]
+        return [_encode_chunk(chunk, tokenizer) for chunk in chunks]
 
 
-def _encode_one(piece: Piece, tokenizer: Tokenizer) -> NDArray[np.int64]:
+def _encode_chunk(chunk: Chunk, tokenizer: Tokenizer) -> NDArray[np.int64]:
     try:
-        return tokenizer.encode(piece.text)
+        return tokenizer.encode(chunk.text)
     except UserError as error:
-        raise UserError(f"{piece.place}: {error}") from None
+        raise UserError(f"{chunk.location}: {error}") from None
 
 
-def document_numbers(borders: Tensor, places: Tensor) -> Tensor:
-    """The number of the document that each of `places` is in, of the same shape."""
-    return torch.searchsorted(borders, places, right=True)
+def document_ids_at(boundaries: Tensor, positions: Tensor) -> Tensor:
+    """The index of the document that each position is in.
+
+    Args:
+        boundaries: where each document but the first begins, (documents - 1,).
+        positions: of tokens, of any shape.
+
+    Returns:
+        Document indices, of the shape of `positions`.
+    """
+    return torch.searchsorted(boundaries, positions, right=True)

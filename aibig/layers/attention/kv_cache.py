@@ -1,6 +1,6 @@
 """What a causal model keeps of the tokens that it has read, in tensors allocated once. Knows no model.
 
-B batch, T time.
+B batch, T time, D channels of a head.
 """
 
 from __future__ import annotations
@@ -14,77 +14,116 @@ from aibig.errors import UserError
 class KVCache:
     """Tensors (B, capacity, ..., D) by name, such as each block's keys; changed in place.
 
-    In storage the entries of one head lie side by side, (B, ..., capacity, D): what reads them reads head by head.
-    Rows may have read different numbers of tokens, `lengths` (B,): each is written from its own end on. What stands
-    beyond a row's end is left over from padding, and must be masked by those who read it. `longest` is the largest
-    length, `even` whether all are the same; the host knows both, so that nothing waits for the device.
+    In memory the entries of a head are contiguous, (B, ..., capacity, D), since they are read head by head. Rows may
+    have different `lengths`, (B,); new entries are written from each row's own end on. Entries beyond a row's end are
+    left over from padding, and must be masked by whoever reads them. `longest` is the largest length, `equal_lengths`
+    whether all are the same. Both are known on the host, so that no step waits for the device.
+
+    Args:
+        batch_size: B.
+        capacity: number of tokens that it has room for.
+        device: of the tensors.
     """
 
     def __init__(self, batch_size: int, capacity: int, device: torch.device) -> None:
-        self.capacity, self.longest, self.even = capacity, 0, True
+        self.capacity, self.longest, self.equal_lengths = capacity, 0, True
         self.lengths = torch.zeros(batch_size, dtype=torch.long, device=device)
-        self._kept: dict[str, Tensor] = {}
+        self._tensors: dict[str, Tensor] = {}
 
     def positions(self, time: int) -> Tensor:
-        """Where the next `time` tokens of each row stand: (B, T); (1, T) if all rows are as long."""
+        """Positions of the next tokens of each row, (B, T); (1, T) if all rows are of equal lengths.
+
+        Args:
+            time: T.
+        """
         steps = torch.arange(time, device=self.lengths.device)
-        return (steps + self.longest).unsqueeze(0) if self.even else self.lengths.unsqueeze(1) + steps
+        return (steps + self.longest).unsqueeze(0) if self.equal_lengths else self.lengths.unsqueeze(1) + steps
 
     def append(self, name: str, new: Tensor, first: int = 0) -> Tensor:
-        """Write `new` (B, T, ...) at the rows' ends; returns what is kept by `name` from `first` to the longest's end.
+        """Write new entries at the rows' ends: all entries of this name up to the longest row's end.
 
-        Raises UserError if it does not fit. The ends move by `advance` alone, once every name is written.
+        The lengths change by `advance` only, once every name is written.
+
+        Args:
+            name: of the tensor.
+            new: entries, (B, T, ...).
+            first: position of the first entry to return.
+
+        Raises:
+            UserError: the entries do not fit.
         """
         time = new.shape[1]
         if self.longest + time > self.capacity:
             raise UserError(
-                f"this memory holds {self.capacity} tokens, not {self.longest + time}; start one with more max_tokens"
+                f"the KV cache has room for {self.capacity} tokens, not {self.longest + time}; raise max_tokens"
             )
-        kept = self._kept.get(name)
-        if kept is None:
+        entries = self._tensors.get(name)
+        if entries is None:
             batch, _, *between, size = new.shape
-            kept = self._kept[name] = new.new_zeros(batch, *between, self.capacity, size).movedim(-2, 1)
-        if self.even:
-            kept[:, self.longest : self.longest + time] = new
+            entries = self._tensors[name] = new.new_zeros(batch, *between, self.capacity, size).movedim(-2, 1)
+        if self.equal_lengths:
+            entries[:, self.longest : self.longest + time] = new
         else:
-            kept[torch.arange(len(kept), device=kept.device).unsqueeze(1), self.positions(time)] = new
-        return kept[:, first : self.longest + time]
+            entries[torch.arange(len(entries), device=entries.device).unsqueeze(1), self.positions(time)] = new
+        return entries[:, first : self.longest + time]
 
-    def before(self, name: str, new: Tensor, count: int) -> Tensor:
-        """`new` (B, T, ...) behind the `count` entries before it, zeros where there are none: (B, count + T, ...).
+    def append_with_past(self, name: str, new: Tensor, past: int) -> Tensor:
+        """Write new entries as `append` does: each row's new entries behind those before them, (B, past + T, ...).
 
-        Written as by `append`.
+        Args:
+            name: of the tensor.
+            new: entries, (B, T, ...).
+            past: number of earlier entries, zeros where there are none.
         """
-        if self.even and self.longest >= count:
-            return self.append(name, new, self.longest - count)
-        kept = self.append(name, new)
-        places = self.positions(new.shape[1] + count) - count  # (1 or B, count + T)
-        found = kept[torch.arange(len(kept), device=kept.device).unsqueeze(1), places.clamp(min=0)]
-        return found.masked_fill((places < 0).view(*places.shape, *[1] * (new.ndim - 2)), 0)
+        if self.equal_lengths and self.longest >= past:
+            return self.append(name, new, self.longest - past)
+        entries = self.append(name, new)
+        positions = self.positions(new.shape[1] + past) - past  # (1 or B, past + T)
+        rows = torch.arange(len(entries), device=entries.device).unsqueeze(1)
+        missing = (positions < 0).view(*positions.shape, *[1] * (new.ndim - 2))
+        return entries[rows, positions.clamp(min=0)].masked_fill(missing, 0)
 
     def advance(self, time: int, lengths: Tensor | None = None) -> None:
-        """Move every row's end by `time` tokens, or each by its own true `lengths` (B,)."""
+        """Move the rows' ends behind the entries that were written.
+
+        Args:
+            time: T, number of entries written for each row.
+            lengths: how many of these are no padding, (B,); None is T for all.
+        """
         if lengths is None:
             self.lengths += time
             self.longest += time
         else:
-            self.rewind(self.lengths + lengths.to(self.lengths.device))
+            self.truncate(self.lengths + lengths.to(self.lengths.device))
 
-    def rewind(self, lengths: Tensor) -> None:
-        """Each row ends after its first `lengths` (B,) tokens."""
+    def truncate(self, lengths: Tensor) -> None:
+        """Set the rows' ends.
+
+        Args:
+            lengths: number of entries that remain of each row, (B,).
+        """
         self.lengths = lengths.to(self.lengths.device)
         self.longest = int(lengths.max())
-        self.even = int(lengths.min()) == self.longest
+        self.equal_lengths = int(lengths.min()) == self.longest
 
     def select(self, rows: Tensor) -> KVCache:
-        """A memory of these rows alone."""
-        chosen = KVCache(len(rows), self.capacity, self.lengths.device)
-        chosen._kept = {name: kept.movedim(1, -2)[rows].movedim(-2, 1) for name, kept in self._kept.items()}
-        chosen.rewind(self.lengths[rows])
-        return chosen
+        """A new cache of some rows alone.
 
-    def replace(self, rows: Tensor, others: KVCache) -> None:
-        """These rows become those of `others`, in its order."""
-        for name, kept in others._kept.items():
-            self._kept[name][rows, : others.longest] = kept[:, : others.longest]
-        self.rewind(self.lengths.index_copy(0, rows, others.lengths))
+        Args:
+            rows: indices of the rows.
+        """
+        selected = KVCache(len(rows), self.capacity, self.lengths.device)
+        selected._tensors = {name: old.movedim(1, -2)[rows].movedim(-2, 1) for name, old in self._tensors.items()}
+        selected.truncate(self.lengths[rows])
+        return selected
+
+    def replace(self, rows: Tensor, other: KVCache) -> None:
+        """Replace some rows by those of another cache.
+
+        Args:
+            rows: indices of the rows here.
+            other: the cache with the new rows, in their order.
+        """
+        for name, entries in other._tensors.items():
+            self._tensors[name][rows, : other.longest] = entries[:, : other.longest]
+        self.truncate(self.lengths.index_copy(0, rows, other.lengths))

@@ -1,6 +1,6 @@
-"""Self-attention, and who may look at whom. Knows no model.
+"""Self-attention and its causal mask. Knows no model.
 
-B batch, T time, S tokens looked at, C channels, N heads, K key-value heads, D channels of a head.
+B batch, T time, S keys attended to, C channels, N heads, K key-value heads, D channels of a head.
 """
 
 from __future__ import annotations
@@ -9,18 +9,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aibig.layers.attention.causal_attention import LONGEST, causal_attention
+from aibig.layers.attention.causal_attention import MAX_TOKENS, causal_attention
 from aibig.layers.attention.kv_cache import KVCache
 from aibig.layers.attention.rotary import rotate
 
 
 class SelfAttention(nn.Module):
-    """Tokens look at tokens (arXiv 1706.03762, section 3.2).
+    """Multi-head self-attention (arXiv 1706.03762, section 3.2).
 
-    width: C. heads: N. kv_heads: K, a divisor of N; each serves N / K heads (grouped-query attention, arXiv
-    2305.13245, section 2.2). head_width: D. query_key_norm: a norm over D of queries and keys before they are turned
-    (arXiv 2010.04245; as RMSNorm in Qwen3, arXiv 2505.09388, section 2), so that the attention's logits don't grow with
-    the weights; one for both, since they only ever meet in products. dropout: on the output.
+    Args:
+        width: C.
+        heads: N.
+        kv_heads: K, a divisor of N; each serves N / K heads (grouped-query attention, arXiv 2305.13245, section 2.2).
+            None is N.
+        head_width: D; None is C / N.
+        bias: whether the linear layers have biases.
+        query_key_norm: a norm over D of queries and keys before their rotation (arXiv 2010.04245; as RMSNorm in Qwen3,
+            arXiv 2505.09388, section 2), so that attention scores don't grow with the weights. One serves both, since
+            they enter only in products. None is no norm.
+        dropout: probability of dropout of the outputs.
     """
 
     def __init__(
@@ -47,50 +54,64 @@ class SelfAttention(nn.Module):
         inputs: Tensor,
         rotation: Tensor | None = None,
         attn_mask: Tensor | None = None,
-        causal: bool = False,
+        is_causal: bool = False,
         kv_cache: KVCache | None = None,
-        block: int = 0,
+        block_index: int = 0,
     ) -> Tensor:
-        """inputs (B, T, C) -> (B, T, C).
+        """The layer's outputs, (B, T, C).
 
-        rotation (1 or B, T, D / 2, 2): of the positions, None for no rotary ones. attn_mask (1 or B, 1, 1 or T, S): which
-        tokens may be looked at; None: all, or if `causal` those up to each token itself. kv_cache: takes the keys and
-        values, as those of the block of this number; the S tokens are all that it holds.
+        Args:
+            inputs: (B, T, C).
+            rotation: of the tokens' positions, see `rotary_angles`, (1 or B, T, D / 2, 2); None for no rotary
+                positions.
+            attn_mask: True where a token may attend to a key, (1 or B, 1, 1 or T, S).
+            is_causal: whether tokens attend to themselves and earlier ones only; an attn_mask goes before it.
+            kv_cache: takes the keys and values of these tokens; the S keys are then all that it holds.
+            block_index: number of this layer's block, under which the cache holds its keys and values.
         """
         batch, time, _ = inputs.shape
-        split = self.qkv_proj(inputs).view(batch, time, -1, self.head_width)
-        queries_keys, values = split.split([self.heads + self.kv_heads, self.kv_heads], 2)
+        heads = self.qkv_proj(inputs).view(batch, time, -1, self.head_width)
+        queries_keys, values = heads.split([self.heads + self.kv_heads, self.kv_heads], 2)
         queries_keys = self.norm(queries_keys)
         if rotation is not None:
             queries_keys = rotate(queries_keys, rotation)
         queries, keys = queries_keys.split([self.heads, self.kv_heads], 2)
         if kv_cache is not None:
-            keys, values = kv_cache.append(f"keys {block}", keys), kv_cache.append(f"values {block}", values)
-        queries, keys, values = (one.transpose(1, 2) for one in (queries, keys, values))  # (B, N or K, T or S, D)
-        mixed = attend(queries, keys, values, attn_mask, causal and attn_mask is None)
-        return self.dropout(self.out_proj(mixed.transpose(1, 2).flatten(2)))
+            keys = kv_cache.append(f"keys {block_index}", keys)
+            values = kv_cache.append(f"values {block_index}", values)
+        queries, keys, values = (part.transpose(1, 2) for part in (queries, keys, values))  # (B, N or K, T or S, D)
+        outputs = attend(queries, keys, values, attn_mask, is_causal and attn_mask is None)
+        return self.dropout(self.out_proj(outputs.transpose(1, 2).flatten(2)))
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None, causal: bool) -> Tensor:
-    """softmax(queries keys^T / sqrt(D)) values: (B, N, T, D), twice (B, K, S, D) -> (B, N, T, D).
+def attend(queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor:
+    """Scaled dot-product attention, softmax(queries keys^T / sqrt(D)) values, (B, N, T, D).
 
-    What a CPU trains on goes by `causal_attention`; its fused kernel, whose backward pass is slow, is for the rest.
+    Training on a CPU goes by `causal_attention` where that applies, since torch's fused kernel is slow there in its
+    backward pass. All else goes by the fused kernel.
+
+    Args:
+        queries: (B, N, T, D).
+        keys: (B, K, S, D).
+        values: (B, K, S, D).
+        attn_mask: True where a query may attend to a key, (1 or B, 1, 1 or T, S); None is everywhere.
+        is_causal: whether queries attend up to their own position only; then there is no attn_mask.
     """
     batch, heads, time, size = queries.shape
-    if time == 1 and not causal and batch > 1 and queries.device.type == "cpu":
-        return attend_once(queries, keys, values, attn_mask)
+    if time == 1 and not is_causal and batch > 1 and queries.device.type == "cpu":
+        return _attend_single_query(queries, keys, values, attn_mask)
     on_cpu = queries.device.type == "cpu" and not torch.compiler.is_compiling()
-    if on_cpu and causal and torch.is_grad_enabled() and time <= LONGEST and keys.shape[1] == heads:
-        parts = (one.flatten(0, 1).to(values.dtype) for one in (queries, keys, values))  # (B N, T, D)
+    if on_cpu and is_causal and torch.is_grad_enabled() and time <= MAX_TOKENS and keys.shape[1] == heads:
+        parts = (part.flatten(0, 1).to(values.dtype) for part in (queries, keys, values))  # (B N, T, D)
         return causal_attention(*parts).view(batch, heads, time, size)
     grouped = keys.shape[1] < heads
     return F.scaled_dot_product_attention(
-        queries, keys, values, attn_mask=attn_mask, is_causal=causal, enable_gqa=grouped
+        queries, keys, values, attn_mask=attn_mask, is_causal=is_causal, enable_gqa=grouped
     )
 
 
-def attend_once(queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None) -> Tensor:
-    """What one token sees, as `attend`, in plain products: a quarter of the fused kernel's time at 16 rows."""
+def _attend_single_query(queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None) -> Tensor:
+    """`attend` for one query in plain products: a quarter of the fused kernel's time at 16 rows."""
     batch, heads, _, size = queries.shape
     grouped = queries.reshape(batch * keys.shape[1], -1, size)  # (B K, N / K, D)
     scores = torch.bmm(grouped * size**-0.5, keys.flatten(0, 1).transpose(1, 2))  # (B K, N / K, S)
@@ -99,11 +120,15 @@ def attend_once(queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor
     return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view(batch, heads, 1, size)
 
 
-def up_to(positions: Tensor, keys: int, window: int | None = None) -> Tensor:
-    """Which of the first `keys` tokens those at `positions` (1 or B, T) may look at: (1 or B, 1, T, keys), True or not.
+def causal_mask(positions: Tensor, keys: int, window: int | None = None) -> Tensor:
+    """True where a token may attend to a key: to itself and earlier ones, (1 or B, 1, T, S).
 
-    Themselves and those before; with a `window` only so many, themselves among them (arXiv 2004.05150, section 3.1).
+    Args:
+        positions: of the tokens, (1 or B, T).
+        keys: S.
+        window: number of latest keys that a token attends to, itself among them (sliding window attention, arXiv
+            2004.05150, section 3.1); None is all.
     """
-    from_them = positions.unsqueeze(-1) - torch.arange(keys, device=positions.device)  # how far back each token stands
-    seen = from_them >= 0 if window is None else (from_them >= 0) & (from_them < window)
-    return seen.unsqueeze(1)
+    distance = positions.unsqueeze(-1) - torch.arange(keys, device=positions.device)  # from a key to the token
+    mask = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+    return mask.unsqueeze(1)

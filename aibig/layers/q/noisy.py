@@ -11,10 +11,16 @@ from torch.nn import functional as F
 
 
 class NoisyLinear(nn.Module):
-    """y = (W + S * outer(e, f)) x + b + s * e, with W, S, b, s learned (arXiv 1706.10295, eq. 9 to 11).
+    """A linear layer with factorised Gaussian noise in its weights and bias (noisy nets: arXiv 1706.10295).
 
-    e (out,) and f (in,) are drawn by `resample_noise`, and count only while the noise is on (`noisy`), whatever the
-    module's mode: without it the layer is Linear(W, b). scale: the paper's sigma_0. Noise is not part of the state.
+    y = (weight + weight_sigma * outer(noise_out, noise_in)) x + bias + bias_sigma * noise_out (eq. 9 to 11).
+    `reset_noise` draws the noise, which is not part of the state. It counts only while it is enabled, whatever the
+    module's mode: without it the layer is Linear(weight, bias).
+
+    Args:
+        in_features: width of the inputs.
+        out_features: width of the outputs.
+        scale: the first sigmas times sqrt(in_features): the paper's sigma_0 (section 3.2).
     """
 
     noise_in: Tensor
@@ -26,18 +32,25 @@ class NoisyLinear(nn.Module):
         self.in_features, self.out_features = in_features, out_features
         self.weight = nn.Parameter(torch.empty(out_features, in_features).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(out_features).uniform_(-bound, bound))
-        self.weight_scale = nn.Parameter(torch.full((out_features, in_features), scale * bound))
-        self.bias_scale = nn.Parameter(torch.full((out_features,), scale * bound))
+        self.weight_sigma = nn.Parameter(torch.full((out_features, in_features), scale * bound))
+        self.bias_sigma = nn.Parameter(torch.full((out_features,), scale * bound))
         self.register_buffer("noise_in", torch.zeros(in_features), persistent=False)
         self.register_buffer("noise_out", torch.zeros(out_features), persistent=False)
-        self.noise_is_on = False
+        self.noise_enabled = False
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(..., in_features) -> (..., out_features). The noise is of rank one: it costs one more product."""
+        """Apply the layer. The noise is of rank one: it costs one more product.
+
+        Args:
+            inputs: (..., in_features).
+
+        Returns:
+            (..., out_features).
+        """
         mean = F.linear(inputs, self.weight, self.bias)
-        if not self.noise_is_on:
+        if not self.noise_enabled:
             return mean
-        return mean + F.linear(inputs * self.noise_in, self.weight_scale, self.bias_scale) * self.noise_out
+        return mean + F.linear(inputs * self.noise_in, self.weight_sigma, self.bias_sigma) * self.noise_out
 
     def extra_repr(self) -> str:
         """As nn.Linear's."""
@@ -45,34 +58,53 @@ class NoisyLinear(nn.Module):
 
 
 def noisy_layers(module: nn.Module) -> list[NoisyLinear]:
-    """Those under `module`."""
-    return [one for one in module.modules() if isinstance(one, NoisyLinear)]
+    """Every noisy layer of a module.
+
+    Args:
+        module: searched, with all that is in it.
+    """
+    return [layer for layer in module.modules() if isinstance(layer, NoisyLinear)]
 
 
 @torch.no_grad()
-def resample_noise(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw new noise, sign(x) sqrt|x| of normal x (section 3.2b), with a generator of the CPU."""
+def reset_noise(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw new noise for every noisy layer: sign(x) sqrt|x| of normal x (arXiv 1706.10295, section 3.2b).
+
+    Args:
+        module: whose noisy layers get new noise.
+        generator: draws it, on the CPU.
+    """
     for layer in noisy_layers(module):
-        drawn = torch.randn(layer.in_features + layer.out_features, generator=generator)
-        drawn = drawn.sign() * drawn.abs().sqrt_()
-        layer.noise_in.copy_(drawn[: layer.in_features])
-        layer.noise_out.copy_(drawn[layer.in_features :])
+        noise = torch.randn(layer.in_features + layer.out_features, generator=generator)
+        noise = noise.sign() * noise.abs().sqrt_()
+        layer.noise_in.copy_(noise[: layer.in_features])
+        layer.noise_out.copy_(noise[layer.in_features :])
 
 
-def turn_noise(module: nn.Module, on: bool) -> None:
-    """Switch the noise of every noisy layer under `module`."""
+def set_noise_enabled(module: nn.Module, enabled: bool) -> None:
+    """Switch the noise of every noisy layer on or off.
+
+    Args:
+        module: whose noisy layers are switched.
+        enabled: whether outputs are noisy.
+    """
     for layer in noisy_layers(module):
-        layer.noise_is_on = on
+        layer.noise_enabled = enabled
 
 
 @contextmanager
-def noisy(module: nn.Module, on: bool = True) -> Iterator[None]:
-    """`turn_noise` for a while; afterwards each layer is as it was."""
+def noise_enabled(module: nn.Module, enabled: bool = True) -> Iterator[None]:
+    """`set_noise_enabled` for the length of a `with` block; then each layer is as it was before.
+
+    Args:
+        module: whose noisy layers are switched.
+        enabled: whether outputs are noisy.
+    """
     layers = noisy_layers(module)
-    before = [layer.noise_is_on for layer in layers]
-    turn_noise(module, on)
+    previous = [layer.noise_enabled for layer in layers]
+    set_noise_enabled(module, enabled)
     try:
         yield
     finally:
-        for layer, was_on in zip(layers, before, strict=True):
-            layer.noise_is_on = was_on
+        for layer, was_enabled in zip(layers, previous, strict=True):
+            layer.noise_enabled = was_enabled

@@ -1,17 +1,20 @@
-"""Observations normalised by the mean and variance of all that were seen so far. Knows no network."""
+"""Observations normalised by the mean and variance of all that were observed so far. Knows no network."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-LARGEST = 10.0  # standard deviations from the mean, further ones are cut off
+MAX_DEVIATIONS = 10.0  # standard deviations from the mean at which inputs are clipped
 
 
 class RunningNorm(nn.Module):
-    """(x - mean) / standard deviation, cut off at +-10; statistics are buffers, saved with the model.
+    """(x - mean) / standard deviation, clipped at +-10; the statistics are buffers, saved with the model.
 
-    shape: of one observation. Before anything is observed it changes nothing but the largest numbers.
+    Before anything is observed it changes nothing but the largest numbers.
+
+    Args:
+        shape: of one observation.
     """
 
     mean: Tensor
@@ -25,26 +28,51 @@ class RunningNorm(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def forward(self, observations: Tensor) -> Tensor:
-        """(B, *shape) -> alike, float32."""
-        return ((observations.float() - self.mean) * (self.variance + 1e-8).rsqrt()).clamp(-LARGEST, LARGEST)
+        """Normalise, without a change of the statistics.
+
+        Args:
+            observations: (B, *shape).
+
+        Returns:
+            (B, *shape), float32.
+        """
+        normalised = (observations.float() - self.mean) * (self.variance + 1e-8).rsqrt()
+        return normalised.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
 
     @torch.no_grad()
     def update(self, observations: Tensor) -> None:
-        """Take (B, *shape) more into account, B may be 0 (Chan, Golub and LeVeque 1979, eq. 2.1)."""
+        """Add observations to the statistics (Chan, Golub and LeVeque 1979, eq. 2.1).
+
+        Args:
+            observations: (B, *shape); B may be 0.
+        """
         if not len(observations):  # all environments were reset
             return
-        more = observations.to(self.mean)
-        count, total = len(more), self.count + len(more)
-        variance, mean = torch.var_mean(more, 0, correction=0)
-        apart = mean - self.mean
-        share = count / total  # of all that were seen
-        self.variance.lerp_(variance, share).add_(apart.square() * (share * (1.0 - share)))
-        self.mean.add_(apart * share)
+        new = observations.to(self.mean)
+        count, total = len(new), self.count + len(new)
+        variance, mean = torch.var_mean(new, 0, correction=0)
+        difference = mean - self.mean
+        fraction = count / total  # of all observations
+        self.variance.lerp_(variance, fraction).add_(difference.square() * (fraction * (1.0 - fraction)))
+        self.mean.add_(difference * fraction)
         self.count.copy_(total)
 
 
-def observe(module: nn.Module, observations: Tensor) -> None:
-    """`update` every running norm under `module`."""
-    for one in module.modules():
-        if isinstance(one, RunningNorm):
-            one.update(observations)
+def running_norms(module: nn.Module) -> list[RunningNorm]:
+    """Every running norm of a module.
+
+    Args:
+        module: searched, with all that is in it.
+    """
+    return [layer for layer in module.modules() if isinstance(layer, RunningNorm)]
+
+
+def update_running_norms(module: nn.Module, observations: Tensor) -> None:
+    """`RunningNorm.update` of every running norm of a module.
+
+    Args:
+        module: whose running norms are updated.
+        observations: (B, *shape); B may be 0.
+    """
+    for layer in running_norms(module):
+        layer.update(observations)

@@ -1,4 +1,4 @@
-"""Learning to act for the highest return: Q-learning with replay and a target_network. Knows no model by name.
+"""Learning to act for the highest return: Q-learning with replay and a target network. Knows no model by name.
 
 E environments, B transitions, A actions, N atoms or quantiles. arXiv 1312.5602 (DQN), 1509.06461 (double DQN),
 1710.02298 (Rainbow).
@@ -21,33 +21,41 @@ from aibig.config.settings import Fraction, NonNegativeInt, PositiveFloat, Posit
 from aibig.data.replay.base import ReplayBuffer, ReplaySpec, Transitions
 from aibig.envs.pool import EnvPool
 from aibig.errors import UserError
-from aibig.layers.modes import evaluating
-from aibig.layers.polyak import follow
-from aibig.layers.q.noisy import noisy, noisy_layers, resample_noise, turn_noise
-from aibig.layers.q.running_norm import RunningNorm, observe
+from aibig.layers.modes import eval_mode
+from aibig.layers.polyak import polyak_update
+from aibig.layers.q.noisy import noise_enabled, noisy_layers, reset_noise, set_noise_enabled
+from aibig.layers.q.running_norm import running_norms, update_running_norms
 from aibig.layers.q.value_distributions import Categorical, ImplicitQuantiles, Quantiles, action_values
-from aibig.metrics import functions as metrics
 from aibig.metrics.greedy_policy import evaluation_policy, greedy_actions
+from aibig.metrics.names import LOWER_IS_BETTER
 from aibig.metrics.outcomes import EpisodeOutcome
 from aibig.seeds import derive_seed
 from aibig.tasks.base import Batch, Context, Loss, Task
-from aibig.tasks.q_learning.exploration import Exploration, Schedule
+from aibig.tasks.q_learning.exploration import EpsilonSchedule, Exploration
 from aibig.tasks.q_learning.td_losses import (
-    Errors,
+    LossAndError,
     best_actions,
     categorical_loss,
+    gather_actions,
     huber_loss,
-    projected,
+    project_distribution,
     quantile_loss,
     soft_policy,
+    td_target,
 )
 
-# the settings by which a replay joins and draws
-JOINED = ("n_step", "discount", "priority_exponent", "reward_scale", "reward_clip")
+# the settings by which a replay builds transitions and samples them
+REPLAY_SETTINGS = ("n_step", "discount", "priority_exponent", "reward_scale", "reward_clip")
 
 
-class Drawn(NamedTuple):
-    """A micro-batch, and the fractions of probability (B, N) that implicit quantiles are asked for."""
+class ReplayBatch(NamedTuple):
+    """A micro-batch from the replay.
+
+    Args:
+        transitions: B of them.
+        fractions: of probability that implicit quantiles are asked for, (B, N); else None.
+        target_fractions: the same of the target, (B, M).
+    """
 
     transitions: Transitions
     fractions: Tensor | None
@@ -55,34 +63,51 @@ class Drawn(NamedTuple):
 
 
 class QLearning(Task):
-    """Acts epsilon-greedily, keeps what happened, and fits the value of an action to reward plus target_network's value.
+    """Acts epsilon-greedily, stores transitions, and fits an action's value to the reward plus the next value.
 
-    discount: of the next state's value. n_step: rewards that are summed before the target_network's value is added.
-    double: the model chooses the next action, the target_network values it; by default so unless `munchausen`, or
-    without a target_network.
-    munchausen: the share of the target_network's log-policy of the action, of temperature `entropy_temperature` and cut off
-    at `log_policy_min`, that is added to the reward (arXiv 2007.14430, eq. 3 and 4: 0.9, 0.03, -1); the next value is
-    then the policy's mean, with its entropy.
-    priority_exponent: transitions are drawn in proportion to error**exponent (alpha; arXiv 1511.05952), and weighed by
-    an importance_exponent (beta) that goes to 1 over `importance_env_steps`, or stays.
-    reward_scale, reward_clip: what rewards are multiplied by, and then cut off at, +-. Errors of values count squared
-    up to 1 and then by their size, by which rare outcomes hardly move a value: scale large rewards down.
-    Where transitions are stored ones the agent does not act, and what follows but the target_network does not count.
-    env_steps_per_update: over all environments. learning_starts: env steps of random action before the first
-    update. epsilon_start, epsilon_end, epsilon_env_steps: the probability of a random action falls over so many env
-    steps, in a straight line or by a constant factor (epsilon_schedule). A model with noisy layers explores by them
-    too: then let it be 0. exploration_exponent: random actions last, n steps with a probability in proportion to n to
-    the power of minus this (arXiv 2006.01782: 2), which finds what single steps do not; None: one step.
-    target_update_interval: updates between moves of the target_network, None for no target_network; tau: of the way to the
-    model that it moves.
-    validation_episodes, test_episodes: greedy ones, with seeds of their own, also from each other. evaluation_epsilon:
-    the probability of a random action in them, which ends what would go round for ever in a game without chance.
+    With stored transitions the agent does not act: settings of acting do not count.
 
-    Raises UserError for settings that can't hold together.
+    Args:
+        model: a Q-network; one with noisy layers explores by them too: then set epsilon_start and epsilon_end to 0.
+        pool: environments to act in.
+        replay: where transitions are stored.
+        context: device, ranks and generator.
+        discount: what the next state's value is multiplied by (gamma).
+        n_step: env steps whose rewards are summed before the next value is added.
+        double: whether the model chooses the next action and the target network values it (double DQN); by default
+            true, but false with munchausen or without a target network.
+        munchausen: share of the target network's scaled log-policy of the action that is added to the reward
+            (arXiv 2007.14430, eq. 3 and 4: 0.9); the next value is then the policy's mean with its entropy. 0: none.
+        entropy_temperature: of munchausen's softmax policy over values, in their units (the paper's tau).
+        log_policy_min: where munchausen's scaled log-policy is clipped, at most 0 (the paper's l_0).
+        priority_exponent: transitions are sampled in proportion to |TD error|**exponent (alpha; arXiv 1511.05952);
+            0: uniformly.
+        importance_exponent: exponent of the importance weights that make up for priorities, at first (beta).
+        importance_env_steps: env steps over which importance_exponent rises to 1; null: it stays.
+        reward_scale: what rewards are multiplied by. TD errors count squared up to 1 and linearly beyond it, by which
+            rare outcomes hardly move a value: scale large rewards down.
+        reward_clip: where scaled rewards are clipped, at plus and minus this; null: nowhere.
+        env_steps_per_update: env steps, over all environments, for each update.
+        learning_starts: env steps of random actions before the first update.
+        epsilon_start: probability of a random action at first.
+        epsilon_end: probability of a random action at last.
+        epsilon_env_steps: env steps over which the probability of a random action falls.
+        epsilon_schedule: how the probability of a random action falls: "linear", or "exponential" by a constant factor.
+        exploration_exponent: a random action lasts n env steps with a probability in proportion to n to the power of
+            minus this (arXiv 2006.01782: 2), which finds what single steps do not; null: one step.
+        target_update_interval: updates between updates of the target network; null: no target network.
+        tau: fraction of the way to the model that the target network moves at an update (Polyak averaging), at most 1.
+        validation_episodes: episodes of each evaluation during training, always with the same seeds.
+        test_episodes: episodes of the test at the end, with other seeds.
+        evaluation_epsilon: probability of a random action in validation and test; above 0 it ends greedy episodes that
+            would never end in a deterministic game.
+
+    Raises:
+        UserError: settings contradict each other, or don't fit the model or the replay.
     """
 
     primary_metric: ClassVar[str] = "mean_return"
-    lower_is_better: ClassVar[frozenset[str]] = metrics.LOWER_IS_BETTER
+    lower_is_better: ClassVar[frozenset[str]] = LOWER_IS_BETTER
 
     def __init__(
         self,
@@ -107,7 +132,7 @@ class QLearning(Task):
         epsilon_start: Fraction = 1.0,
         epsilon_end: Fraction = 0.05,
         epsilon_env_steps: PositiveInt = 10_000,
-        epsilon_schedule: Schedule = "linear",
+        epsilon_schedule: EpsilonSchedule = "linear",
         exploration_exponent: PositiveFloat | None = None,
         target_update_interval: PositiveInt | None = 200,
         tau: PositiveFloat = 1.0,
@@ -117,23 +142,21 @@ class QLearning(Task):
     ) -> None:
         self.model, self.pool, self.replay, self.context = model, pool, replay, context
         self.distribution = getattr(model, "distribution", None)
-        if double is None:
-            double = target_update_interval is not None and not munchausen
-        self.double = double
+
+        self.target_update_interval, self.tau = target_update_interval, tau
         self.munchausen, self.temperature, self.log_policy_min = munchausen, entropy_temperature, log_policy_min
-        self._check(n_step, target_update_interval, tau)
-        if importance_env_steps is not None and not priority_exponent:
-            raise UserError("importance_env_steps: all draws are uniform; set priority_exponent, or leave it out")
-        if importance_env_steps is not None and replay.is_fixed:
-            raise UserError("importance_env_steps: no env step is taken with stored transitions; leave it out")
-        turn_noise(model, True)  # greedy actions turn it off
+        self.double = double if double is not None else target_update_interval is not None and not munchausen
+        self._check_target(n_step)
+
+        self.is_prioritised = priority_exponent > 0
+        self.importance_exponent, self.importance_env_steps = importance_exponent, importance_env_steps
+        self.has_noise, self.has_running_norm = bool(noisy_layers(model)), bool(running_norms(model))
+        self._check_replay(n_step, discount, priority_exponent, reward_scale, reward_clip)
+
+        set_noise_enabled(model, True)  # evaluation disables it
         self.target_network = model if target_update_interval is None else copy.deepcopy(model).requires_grad_(False)
         self.target_networks = {} if target_update_interval is None else {"target_network": self.target_network}
-        self.target_update_interval, self.tau = target_update_interval, tau
-        self.has_noise = bool(noisy_layers(model))
-        self.normalises = any(isinstance(one, RunningNorm) for one in model.modules())
-        self.prioritised = priority_exponent > 0
-        self.importance_exponent, self.importance_env_steps = importance_exponent, importance_env_steps
+
         self.env_steps_per_update, self.learning_starts = env_steps_per_update, learning_starts
         self.exploration = Exploration(
             pool.count,
@@ -146,118 +169,128 @@ class QLearning(Task):
         )
         self.episodes = {"validation": validation_episodes, "test": test_episodes}
         self.evaluation_epsilon = evaluation_epsilon
+
         self.counts = ("samples",) if replay.is_fixed else ("env_steps", "samples")
         self.env_steps = 0  # of this rank; the step by which an environment is reset is one too: ranks keep pace
         self.batches = 0
         self.latest_returns: deque[float] = deque(maxlen=20)
         self.latest_lengths: deque[float] = deque(maxlen=20)
-        wanted = (n_step, discount, priority_exponent, reward_scale, reward_clip)
-        for name, value in zip(JOINED, wanted, strict=True):
-            kept = getattr(replay.spec, name)
-            if kept != value:
-                raise UserError(f"{name}: the task has {value}, the replay {kept}; give both the same")
-        if replay.capacity < replay.batch_size and not replay.is_fixed:
-            raise UserError(f"data.capacity {replay.capacity:,} is less than a batch, {replay.batch_size:,}; set more")
-        if replay.batch_size % context.world_size:
-            raise UserError(f"data.batch_size {replay.batch_size} can't be dealt out to {context.world_size} ranks")
-        if self.normalises and replay.is_fixed:
-            raise UserError("model.normalise: takes statistics of what the agent sees, but it does not act; use scale")
-        if self.normalises and context.world_size > 1:
-            raise UserError("model.normalise: each rank would see statistics of its own; use scale, or one rank")
-        pool.begin(derive_seed(context.seed, "acting", context.rank))
+        pool.reset(derive_seed(context.seed, "acting", context.rank))
 
-    def _check(self, n_step: int, target_update_interval: int | None, tau: float) -> None:
-        """Refuse settings of the target that can't hold together."""
+    def _check_target(self, n_step: int) -> None:
+        has_target_network = self.target_update_interval is not None
         if self.munchausen and self.double:
             raise UserError("double: munchausen takes the mean over the policy, no best action; leave double out")
         if self.munchausen and n_step > 1:
             raise UserError("munchausen: its log-policy is that of one step; set n_step to 1")
         if self.munchausen and isinstance(self.distribution, Categorical):
             raise UserError("munchausen: is defined for values and quantiles, not for categorical distributions")
+        if self.munchausen and not has_target_network:
+            raise UserError("munchausen: takes the target network's policy; set target_update_interval")
         if self.log_policy_min > 0:
             raise UserError(f"log_policy_min {self.log_policy_min:g}: a logarithm of a probability is at most 0")
-        if target_update_interval is None and self.munchausen:
-            raise UserError("munchausen: takes the target_network's policy; set target_update_interval")
-        if target_update_interval is None and self.double:
-            raise UserError(
-                "double: without a target_network the model would value its own choice; set target_update_interval"
-            )
-        if target_update_interval is None and tau != 1.0:
-            raise UserError("tau: there is no target_network to move; set target_update_interval")
-        if tau > 1.0:
-            raise UserError(f"tau {tau:g} must be at most 1")
+        if self.double and not has_target_network:
+            raise UserError("double: takes a target network to value the model's choice; set target_update_interval")
+        if self.tau != 1.0 and not has_target_network:
+            raise UserError("tau: there is no target network to move; set target_update_interval")
+        if self.tau > 1.0:
+            raise UserError(f"tau {self.tau:g} must be at most 1")
+
+    def _check_replay(self, *settings: float | None) -> None:
+        replay, world_size = self.replay, self.context.world_size
+        for name, value in zip(REPLAY_SETTINGS, settings, strict=True):
+            replay_value = getattr(replay.spec, name)
+            if replay_value != value:
+                raise UserError(f"{name}: the task has {value}, the replay {replay_value}; give both the same")
+        if self.importance_env_steps is not None and not self.is_prioritised:
+            raise UserError("importance_env_steps: sampling is uniform; set priority_exponent, or leave it out")
+        if self.importance_env_steps is not None and replay.is_fixed:
+            raise UserError("importance_env_steps: no env step is taken with stored transitions; leave it out")
+        if replay.capacity < replay.batch_size and not replay.is_fixed:
+            raise UserError(f"data.capacity {replay.capacity:,} is less than a batch, {replay.batch_size:,}; set more")
+        if replay.batch_size % world_size:
+            raise UserError(f"data.batch_size {replay.batch_size} can't be divided among {world_size} ranks")
+        if self.has_running_norm and replay.is_fixed:
+            raise UserError("model.normalise: takes statistics while the agent acts, but it does not act; use scale")
+        if self.has_running_norm and world_size > 1:
+            raise UserError("model.normalise: each rank would have statistics of its own; use scale, or one rank")
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The model, and the target network if there is one."""
+        return [self.model, *self.target_networks.values()]
 
     @classmethod
     def from_config(cls, config: Config, context: Context) -> QLearning:
         """Build environments, replay, model and task from the sections `env`, `data`, `model` and `task`."""
         pool: EnvPool = config.create("env")
         task = config.section("task")
-        pictures = pool.observation_dtype == np.uint8
+        is_image = pool.observation_dtype == np.uint8
         spec = ReplaySpec(
             pool.observation_shape,
             pool.actions,
             pool.count,
-            torch.uint8 if pictures else torch.float32,
-            pool.frame_stack if pictures else 1,
+            torch.uint8 if is_image else torch.float32,
+            pool.frame_stack if is_image else 1,
             pool.has_action_masks,
-            **{name: task[name] for name in JOINED},
+            **{name: task[name] for name in REPLAY_SETTINGS},
             device=context.device,
         )
         replay: ReplayBuffer = config.create("data", spec)
-        size = int(np.prod(pool.observation_shape))
         shape = list(pool.observation_shape)
-        given = {"in_features": size, "shape": shape, "actions": pool.actions, "out_features": pool.actions}
-        with config.blaming("task"):
-            return cls(config.create("model", **given), pool, replay, context, **task)
+        sizes = {"in_features": math.prod(shape), "shape": shape, "actions": pool.actions, "out_features": pool.actions}
+        with config.locating_errors("task"):
+            return cls(config.create("model", **sizes), pool, replay, context, **task)
 
     # ---------------------------------------------------------------- acting
 
     def next_batch(self) -> Batch:
-        """Act if an update begins, then draw transitions."""
-        before = self.env_steps
-        if self.batches % self.context.accumulate == 0 and not self.replay.is_fixed:
+        """Act if an update begins, then sample transitions."""
+        env_steps_before = self.env_steps
+        update, micro_batch = divmod(self.batches, self.context.accumulate)
+        if micro_batch == 0 and not self.replay.is_fixed:
             due = max(self.learning_starts / self.context.world_size, 1)
-            due += self.batches // self.context.accumulate * self.env_steps_per_update / self.context.world_size
+            due += update * self.env_steps_per_update / self.context.world_size
             while self.env_steps < due or not len(self.replay):
                 self._act()
         self.batches += 1
         generator, count = self.context.generator, self.replay.batch_size // self.context.world_size
-        drawn = self.replay.sample(count, generator, self.importance())
+        transitions = self.replay.sample(count, generator, self.current_importance_exponent())
         fractions = target_fractions = None
         if isinstance(self.distribution, ImplicitQuantiles):
             fractions = torch.rand(count, self.distribution.samples, generator=generator)
             target_fractions = torch.rand(count, self.distribution.target_samples, generator=generator)
         if self.has_noise:
-            for module in {id(one): one for one in (self.model, self.target_network)}.values():
-                resample_noise(module, generator)
+            for network in self.networks:
+                reset_noise(network, generator)
         counts = {"samples": self.replay.batch_size}
         if not self.replay.is_fixed:
-            counts["env_steps"] = (self.env_steps - before) * self.context.world_size
-        return Batch(Drawn(drawn, fractions, target_fractions), count, counts)
+            counts["env_steps"] = (self.env_steps - env_steps_before) * self.context.world_size
+        return Batch(ReplayBatch(transitions, fractions, target_fractions), count, counts)
 
     def _act(self) -> None:
-        """One step in every environment, kept in the replay."""
-        step = self.pool.step(self._choose(self.pool.observation, self.pool.action_mask))
-        if self.normalises:
-            seen = torch.from_numpy(step.observation[step.is_transition]).to(self.context.device)
-            for module in {id(one): one for one in (self.model, self.target_network)}.values():
-                observe(module, seen)
+        """One step in every environment, stored in the replay."""
+        step = self.pool.step(self._choose_actions(self.pool.observation, self.pool.action_mask))
+        if self.has_running_norm:
+            observations = torch.from_numpy(step.observation[step.is_transition]).to(self.context.device)
+            for network in self.networks:
+                update_running_norms(network, observations)
         self.replay.add(step)
         self.exploration.end_of_episode(np.flatnonzero(step.terminated | step.truncated).tolist())
         self.env_steps += self.pool.count
-        for value, length in step.finished:
-            self.latest_returns.append(value)
+        for episode_return, length in step.finished:
+            self.latest_returns.append(episode_return)
             self.latest_lengths.append(length)
 
-    def _choose(self, observation: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    def _choose_actions(self, observation: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:
         """Actions (E,) for observations (E, ...): random ones with probability epsilon, else the best."""
         generator = self.context.generator
         allowed = None if mask is None else torch.from_numpy(mask)
         explores, actions = self.exploration.choose(self.epsilon(), allowed, generator)
         if self.context.world_size > 1 or not explores.all():  # a sharded model needs all ranks at once
             if self.has_noise:
-                resample_noise(self.model, generator)
-            with evaluating(self.model), self.context.autocast():
+                reset_noise(self.model, generator)
+            with eval_mode(self.model), self.context.autocast():
                 best = greedy_actions(self.model, observation, self.context.device, mask)
             actions = torch.where(explores, actions, torch.from_numpy(best))
         return actions.numpy()
@@ -269,94 +302,92 @@ class QLearning(Task):
             return 1.0
         return self.exploration.epsilon(env_steps)
 
-    def importance(self) -> float:
+    def current_importance_exponent(self) -> float:
         """The exponent of the importance weights now."""
         if self.importance_env_steps is None:
             return self.importance_exponent
-        done = min(1.0, self.env_steps * self.context.world_size / self.importance_env_steps)
-        return self.importance_exponent + done * (1.0 - self.importance_exponent)
+        progress = min(1.0, self.env_steps * self.context.world_size / self.importance_env_steps)
+        return self.importance_exponent + progress * (1.0 - self.importance_exponent)
 
     # ---------------------------------------------------------------- learning
 
     def loss(self, batch: Batch) -> Loss:
-        """The distance of the taken actions' values, or of their distributions, from their targets."""
-        drawn: Drawn = batch.data
-        transitions, device = drawn.transitions, drawn.transitions.reward.device
-        output = self._ask(self.model, transitions.observation, drawn.fractions)  # (B, A) or (B, A, N)
-        rows = torch.arange(len(transitions.action), device=device)
-        taken = output[rows, transitions.action]  # (B) or (B, N)
+        """The TD loss of the actions taken: of their values, or of the distributions of their returns."""
+        data: ReplayBatch = batch.data
+        transitions = data.transitions
+        online_q = self._forward(self.model, transitions.observation, data.fractions)  # (B, A) or (B, A, N)
+        q_values = gather_actions(online_q, transitions.action)  # (B,) or (B, N)
         with torch.no_grad():
-            target = self._target(drawn)
-        errors, sizes = self._errors(taken, target, drawn.fractions)
+            target_q_values = self._target_q_values(data)
+        losses, td_errors = self._td_losses(q_values, target_q_values, data.fractions)  # (B,) each
         if transitions.weight is not None:
-            errors = errors * transitions.weight
+            losses = losses * transitions.weight
         with torch.no_grad():
-            value = taken if self.distribution is None else self.distribution.values(taken)
-        metrics = {"q": value.detach().mean(), "td_error": sizes.mean(), "epsilon": self.epsilon()}
+            mean_q = q_values.mean() if self.distribution is None else self.distribution.mean(q_values).mean()
+        metrics = {"q": mean_q, "td_error": td_errors.mean(), "epsilon": self.epsilon()}
         # Always there, since ranks add metrics up together; NaN, before an episode has ended, is left out.
         metrics["latest_return"] = sum(self.latest_returns) / (len(self.latest_returns) or math.nan)
         metrics["latest_length"] = sum(self.latest_lengths) / (len(self.latest_lengths) or math.nan)
-        return Loss(errors.mean(), metrics, (transitions.indices, sizes) if self.prioritised else None)
+        return Loss(losses.mean(), metrics, (transitions.indices, td_errors) if self.is_prioritised else None)
 
-    def _ask(self, model: nn.Module, observation: Tensor, fractions: Tensor | None) -> Tensor:
+    def _forward(self, model: nn.Module, observation: Tensor, fractions: Tensor | None) -> Tensor:
         output: Tensor = model(observation) if fractions is None else model(observation, fractions)
         return output.float()
 
-    def _errors(self, taken: Tensor, target: Tensor, fractions: Tensor | None) -> Errors:
+    def _target_q_values(self, batch: ReplayBatch) -> Tensor:
+        """What the actions taken should have: values (B,), or probabilities or quantiles (B, M)."""
+        transitions, reward, discount = batch.transitions, batch.transitions.reward, batch.transitions.discount
+        next_observation = transitions.next_observation
+        next_q_values = self._forward(self.target_network, next_observation, batch.target_fractions)  # (B, A[, M])
+        if self.munchausen:
+            return self._munchausen_target(transitions, next_q_values)
+        online_q = self._forward(self.model, next_observation, batch.fractions) if self.double else next_q_values
+        next_action = best_actions(action_values(self.model, online_q), transitions.next_action_mask)
+        next_q_values = gather_actions(next_q_values, next_action)  # (B,) or (B, M)
+        if isinstance(self.distribution, Categorical):
+            return project_distribution(next_q_values.softmax(-1), reward, discount, self.distribution)
+        return td_target(reward, discount, next_q_values)
+
+    def _munchausen_target(self, transitions: Transitions, next_q_values: Tensor) -> Tensor:
+        """Values (B,), or quantiles (B, M): each by the policy's mean over actions (arXiv 2007.14430, eq. 3 and 4)."""
+        q_values = action_values(self.model, self._forward(self.target_network, transitions.observation, None))
+        _, log_policy = soft_policy(q_values, self.temperature, transitions.action_mask)  # (B, A)
+        scaled_log_policy = self.temperature * gather_actions(log_policy, transitions.action)
+        bonus = self.munchausen * scaled_log_policy.clamp(min=self.log_policy_min)
+        mean_next_q = action_values(self.model, next_q_values)
+        policy, log_policy = soft_policy(mean_next_q, self.temperature, transitions.next_action_mask)
+        if next_q_values.ndim == 3:
+            policy, log_policy = policy.unsqueeze(2), log_policy.unsqueeze(2)  # (B, A, 1)
+        soft_q_values = (policy * (next_q_values - self.temperature * log_policy)).sum(1)  # (B,) or (B, M)
+        return td_target(transitions.reward + bonus, transitions.discount, soft_q_values)
+
+    def _td_losses(self, q_values: Tensor, target_q_values: Tensor, fractions: Tensor | None) -> LossAndError:
         match self.distribution:
             case Categorical():
-                return categorical_loss(taken, target)
+                return categorical_loss(q_values, target_q_values)
             case Quantiles():
-                return quantile_loss(taken, self.distribution.fractions, target)
+                return quantile_loss(q_values, self.distribution.fractions, target_q_values)
             case ImplicitQuantiles():
                 assert fractions is not None
-                return quantile_loss(taken, fractions, target)
-        return huber_loss(taken, target)
-
-    def _target(self, drawn: Drawn) -> Tensor:
-        """What the taken actions' output should be: values (B), probabilities or quantiles (B, N)."""
-        one = drawn.transitions
-        after = self._ask(self.target_network, one.next_observation, drawn.target_fractions)  # (B, A) or (B, A, N)
-        if self.munchausen:
-            return self._munchausen_target(one, after)
-        chooser = self._ask(self.model, one.next_observation, drawn.fractions) if self.double else after
-        best = best_actions(action_values(self.model, chooser), one.next_action_mask)
-        following = after[torch.arange(len(best), device=best.device), best]  # (B) or (B, N)
-        if isinstance(self.distribution, Categorical):
-            return projected(following.softmax(-1), one.reward, one.discount, self.distribution)
-        if self.distribution is None:
-            return one.reward + one.discount * following
-        return one.reward.unsqueeze(1) + one.discount.unsqueeze(1) * following
-
-    def _munchausen_target(self, one: Transitions, after: Tensor) -> Tensor:
-        """Of values (B), or of quantiles (B, N): each by the policy's mean over actions."""
-        now = action_values(self.model, self._ask(self.target_network, one.observation, None))  # (B, A)
-        _, logs = soft_policy(now, self.temperature, one.action_mask)
-        taken = logs.gather(1, one.action.unsqueeze(1)).squeeze(1)
-        bonus = self.munchausen * (self.temperature * taken).clamp(min=self.log_policy_min)
-        policy, logs = soft_policy(action_values(self.model, after), self.temperature, one.next_action_mask)  # (B, A)
-        reward = one.reward + bonus
-        if self.distribution is None:
-            return reward + one.discount * (policy * (after - self.temperature * logs)).sum(1)
-        soft = (policy.unsqueeze(2) * (after - self.temperature * logs.unsqueeze(2))).sum(1)  # (B, N)
-        return reward.unsqueeze(1) + one.discount.unsqueeze(1) * soft
+                return quantile_loss(q_values, fractions, target_q_values)
+        return huber_loss(q_values, target_q_values)
 
     def after_loss(self, carry: Any) -> None:
-        """What was drawn has new priorities."""
+        """Give the sampled transitions their new priorities."""
         if carry is not None:
             self.replay.update_priorities(*carry)
 
     def after_update(self, step: int) -> None:
-        """Every so often the target_network moves to the model."""
+        """Update the target network when it is due."""
         if self.target_update_interval is not None and step % self.target_update_interval == 0:
-            follow(self.target_network, self.model, self.tau)
+            polyak_update(self.target_network, self.model, self.tau)
 
-    # ---------------------------------------------------------------- measuring, saving
+    # ---------------------------------------------------------------- evaluating, saving
 
     def outcome(self, split: str) -> EpisodeOutcome:
         """Episodes on seeds that depend on the split, so that the best model is not chosen on the test's."""
         seeds = [derive_seed(self.context.seed, split, number) % 2**31 for number in range(self.episodes[split])]
-        with noisy(self.model, False), evaluating(self.model), self.context.autocast():
+        with noise_enabled(self.model, False), eval_mode(self.model), self.context.autocast():
             policy = evaluation_policy(
                 self.model, self.context.device, self.pool.actions, self.evaluation_epsilon, seeds[0]
             )
@@ -365,7 +396,7 @@ class QLearning(Task):
 
     def inference_facts(self) -> dict[str, Any]:
         """The environment, and how to act in it."""
-        return {"predictor": "player", "env": self.pool.registered, "epsilon": self.evaluation_epsilon}
+        return {"predictor": "agent", "env": self.pool.registered, "epsilon": self.evaluation_epsilon}
 
     def state_dict(self) -> dict[str, Any]:
         """Environments, replay and counters."""
@@ -380,12 +411,12 @@ class QLearning(Task):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Go on from a state."""
         self.pool.load_state_dict(state["pool"])
         self.replay.load_state_dict(state["replay"])
         self.exploration.load_state_dict(state["exploration"])
         self.exploration.end_of_episode(self.pool.restarted)
-        self.replay.forget(self.pool.restarted)
+        self.replay.discard_pending(self.pool.restarted)
         self.env_steps, self.batches = state["env_steps"], state["batches"]
         self.latest_returns = deque(state["latest_returns"], maxlen=20)
         self.latest_lengths = deque(state["latest_lengths"], maxlen=20)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 
+from aibig.files import flush, read_json, replace_folder, write_text
 from aibig.training.devices.distributed import World
 
 FORMAT = 1
@@ -26,10 +26,16 @@ MANIFEST = "manifest.json"
 
 
 def try_to_write(folder: Path, step: int, state: dict[str, Any], world: World) -> OSError | None:
-    """Write `state`, file name -> object, as the checkpoint of `step`. Every rank calls it, with its own files.
+    """Write a checkpoint. Every rank calls it, with its own files; the file "shared" is written by the main rank.
 
-    The file "shared" is the main rank's to write. Returns what went wrong on any rank, a full disk say; then what
-    was there before is untouched.
+    Args:
+        folder: of the checkpoints.
+        step: of the checkpoint.
+        state: the content of each file, by its name without ".pt".
+        world: the ranks of the run.
+
+    Returns:
+        What went wrong on any rank, a full disk say; then what was there before is untouched. None if nothing did.
     """
     temporary = folder / f".step-{step:09d}.tmp"
     failure: OSError | None = None
@@ -53,7 +59,7 @@ def try_to_write(folder: Path, step: int, state: dict[str, Any], world: World) -
         failure = failure or OSError("on another rank")
     elif world.is_main:
         try:
-            _seal(temporary, path_of(folder, step), step)
+            _commit(temporary, path_of(folder, step), step)
         except OSError as error:
             failure = error
     if failure is not None and world.is_main:
@@ -61,33 +67,42 @@ def try_to_write(folder: Path, step: int, state: dict[str, Any], world: World) -
     return OSError("on another rank") if world.any(failure is not None) and failure is None else failure
 
 
-def _seal(temporary: Path, whole: Path, step: int) -> None:
+def _commit(temporary: Path, path: Path, step: int) -> None:
     """Write the manifest, and give the folder its real name."""
-    files = {one.name: {"bytes": one.stat().st_size, "sha256": _sha256(one)} for one in temporary.glob("*.pt")}
+    paths = temporary.glob("*.pt")
+    files = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in paths}
     write_text(temporary / MANIFEST, json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1))
-    replaced = temporary.with_suffix(".old")
-    if whole.exists():  # a resumed run came to this step again
-        whole.rename(replaced)
-    temporary.rename(whole)
-    flush_folder(whole.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    replace_folder(path, temporary)  # there is one already if a resumed run came to this step again
 
 
 def path_of(folder: Path, step: int) -> Path:
-    """Where the checkpoint of `step` lies."""
+    """The folder of one checkpoint.
+
+    Args:
+        folder: of the checkpoints.
+        step: of the checkpoint.
+    """
     return folder / f"step-{step:09d}"
 
 
 def read(path: Path, name: str, device: torch.device | str = "cpu", *, mapped: bool = False) -> Any:
-    """One file of a checkpoint. Only tensors and plain values are read: no code runs.
+    """The content of one file of a checkpoint. Only tensors and plain values are read: no code runs.
 
-    mapped: its tensors stay in the file until they are looked at, for what is copied from there anyway.
+    Args:
+        path: the checkpoint's folder.
+        name: of the file, without ".pt".
+        device: where its tensors go.
+        mapped: whether its tensors stay in the file until they are used (memory-mapped), for what is copied anyway.
     """
     return torch.load(path / f"{name}.pt", map_location=device, weights_only=True, mmap=mapped)
 
 
 def size(content: Any) -> int:
-    """The bytes of a file that `content` would be saved as."""
+    """Bytes of the file that a content would be saved as.
+
+    Args:
+        content: as in a checkpoint.
+    """
     counter = _Counter()
     torch.save(content, counter)  # type: ignore[arg-type]
     return counter.bytes
@@ -99,33 +114,46 @@ class _Counter(io.RawIOBase):
     bytes = 0
 
     def write(self, data: Any) -> int:
-        """Count."""
+        """Count the bytes.
+
+        Args:
+            data: what would be written.
+        """
         self.bytes += len(data)
         return len(data)
 
 
-def newest_whole(folder: Path, report: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint that its manifest vouches for; `report` is told of each damaged one passed over."""
+def newest_whole(folder: Path, warn: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files are as its manifest says; None if there is none.
+
+    Args:
+        folder: of the checkpoints.
+        warn: called with a text for each damaged one passed over.
+    """
     for step in reversed(steps(folder)):
         path = path_of(folder, step)
         damage = find_damage(path)
         if damage is None:
             return path
-        report(f"{path}: {damage}; falling back to the checkpoint before it")
+        warn(f"{path}: {damage}; falling back to the checkpoint before it")
     return None
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint folder, in words, or None."""
+    """What is wrong with a checkpoint, in words; None if it is whole.
+
+    Args:
+        path: the checkpoint's folder.
+    """
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(path / MANIFEST)
         if manifest["format"] != FORMAT:
             return f"has format {manifest['format']}, this version of aibig reads {FORMAT}"
-        for name, facts in manifest["files"].items():
+        for name, expected in manifest["files"].items():
             file = path / name
-            if file.stat().st_size != facts["bytes"]:
-                return f"{name} has {file.stat().st_size} bytes, not {facts['bytes']}"
-            if _sha256(file) != facts["sha256"]:
+            if file.stat().st_size != expected["bytes"]:
+                return f"{name} has {file.stat().st_size} bytes, not {expected['bytes']}"
+            if _sha256(file) != expected["sha256"]:
                 return f"{name} does not have the content that was written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"is damaged ({error})"
@@ -133,40 +161,24 @@ def find_damage(path: Path) -> str | None:
 
 
 def prune(folder: Path, keep: set[int]) -> None:
-    """Delete the checkpoints of all steps but `keep`."""
+    """Delete checkpoints.
+
+    Args:
+        folder: of the checkpoints.
+        keep: the steps whose checkpoints stay.
+    """
     for step in set(steps(folder)) - keep:
         shutil.rmtree(path_of(folder, step), ignore_errors=True)
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps that have a checkpoint, ascending."""
+    """The steps that have a checkpoint, ascending.
+
+    Args:
+        folder: of the checkpoints.
+    """
     names = (re.fullmatch(r"step-(\d{9,})", path.name) for path in folder.glob("step-*"))
     return sorted(int(name[1]) for name in names if name)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        flush(file)
-    temporary.replace(path)
-
-
-def flush(file: Any) -> None:
-    """See an open file onto the disk."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def flush_folder(folder: Path) -> None:
-    """See a folder's names onto the disk, where the system lets one."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _sha256(path: Path) -> str:

@@ -13,55 +13,83 @@ from aibig.training.checkpoints import checkpoint
 from aibig.training.devices.distributed import World
 from aibig.training.limits import Progress
 
-Weights = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 
 class CheckpointManager:
-    """The checkpoints in `folder`, None for a run that writes nothing: the last `keep_last`, and their best ones.
+    """Saves the checkpoints of a run; keeps the last ones, and for each the one with the best weights by then.
 
-    say: tells the user what went wrong. best_weights: those of the best evaluation, only while no checkpoint has them.
+    `best_weights` are those of the best evaluation, only while no checkpoint has them.
+
+    Args:
+        folder: where the checkpoints go; None for a run that writes nothing.
+        keep_last: number of checkpoints to keep, beside the best.
+        world: the ranks of the run.
+        warn: called with a text when something goes wrong.
     """
 
-    def __init__(self, folder: Path | None, keep_last: int, world: World, say: Callable[[str], None]) -> None:
-        self.folder, self._keep_last, self._world, self._say = folder, keep_last, world, say
-        self.best_weights: Weights | None = None
-        self._best_of: dict[int, int] = {}  # step of a checkpoint -> step of the best model by then
-        self._step, self._at = -1, time.monotonic()  # of the latest
+    def __init__(self, folder: Path | None, keep_last: int, world: World, warn: Callable[[str], None]) -> None:
+        self.folder, self._keep_last, self._world, self._warn = folder, keep_last, world, warn
+        self.best_weights: StateDict | None = None
+        self._best_steps: dict[int, int] = {}  # step of a checkpoint -> step of the best evaluation by then
+        self._last_step, self._last_time = -1, time.monotonic()
 
-    def seconds_since(self) -> float:
-        """Since the latest checkpoint, or since the beginning."""
-        return time.monotonic() - self._at
+    def seconds_since_last(self) -> float:
+        """Seconds since the last checkpoint, or since the beginning."""
+        return time.monotonic() - self._last_time
 
-    def holds(self, progress: Progress) -> bool:
-        """Whether this very moment is saved, its best evaluation too."""
-        return self._step == progress.step and self._best_of.get(self._step) == progress.best_step
+    def is_saved(self, progress: Progress) -> bool:
+        """Whether the last checkpoint is of this very moment, with its best evaluation.
 
-    def write(self, folder: Path, progress: Progress, make_state: Callable[[], dict[str, Any]]) -> bool:
-        """Write a checkpoint. If that fails, a full disk say, tell the user, and keep the last one."""
+        Args:
+            progress: of the run.
+        """
+        return self._last_step == progress.step and self._best_steps.get(self._last_step) == progress.best_step
+
+    def save(self, folder: Path, progress: Progress, make_state: Callable[[], dict[str, Any]]) -> bool:
+        """Write a checkpoint. If that fails, on a full disk say, warn and keep the last one.
+
+        Args:
+            folder: of the checkpoints.
+            progress: of the run.
+            make_state: returns the content of each file, by name.
+
+        Returns:
+            Whether it was written.
+        """
         if progress.best_step is not None:
-            self._best_of[progress.step] = progress.best_step
-        failure = checkpoint.try_to_write(folder, progress.step, make_state(), self._world)
-        kept = checkpoint.steps(folder)[-self._keep_last :]
-        if failure is not None:
-            last = f"the last whole one is of step {kept[-1]}" if kept else "there is none yet"
-            self._say(
-                f"{folder}: the checkpoint of step {progress.step} could not be written ({failure}); "
+            self._best_steps[progress.step] = progress.best_step
+        error = checkpoint.try_to_write(folder, progress.step, make_state(), self._world)
+        last_steps = checkpoint.steps(folder)[-self._keep_last :]
+        if error is not None:
+            last = f"the last whole one is of step {last_steps[-1]}" if last_steps else "there is none yet"
+            self._warn(
+                f"{folder}: the checkpoint of step {progress.step} could not be written ({error}); "
                 f"free some space; {last}; training goes on"
             )
             return False
-        self._step, self._at = progress.step, time.monotonic()
+        self._last_step, self._last_time = progress.step, time.monotonic()
         if self._world.is_main:
-            checkpoint.prune(folder, {*kept, *(self._best_of.get(one, one) for one in kept)})
+            checkpoint.prune(folder, {*last_steps, *(self._best_steps.get(step, step) for step in last_steps)})
         return True
 
     def newest(self, folder: Path) -> Path | None:
-        """The newest whole checkpoint, the main rank's word."""
-        found = checkpoint.newest_whole(folder, self._say) if self._world.is_main else None
-        path: Path | None = self._world.share(found)
-        return path
+        """The newest whole checkpoint, as the main rank finds it; None if there is none.
 
-    def best(self, progress: Progress, which: str) -> Weights | None:
-        """The weights of the best evaluation, of the module `which` of its checkpoint; None if it was the last."""
+        Args:
+            folder: of the checkpoints.
+        """
+        path = checkpoint.newest_whole(folder, self._warn) if self._world.is_main else None
+        newest: Path | None = self._world.broadcast(path)
+        return newest
+
+    def load_best(self, progress: Progress, module: str) -> StateDict | None:
+        """The weights of the best evaluation; None if it was the last one.
+
+        Args:
+            progress: of the run.
+            module: name of the module in the checkpoint.
+        """
         if self.best_weights is not None:
             return self.best_weights
         if progress.best_step in (None, progress.step) or self.folder is None:
@@ -70,17 +98,23 @@ class CheckpointManager:
         path = checkpoint.path_of(self.folder, progress.best_step)
         damage = checkpoint.find_damage(path)
         if damage is not None:
-            self._say(f"{path}: {damage}; the best model is lost, the last one takes its place")
+            self._warn(f"{path}: {damage}; the best model is lost, the last one takes its place")
             return None
-        weights: Weights = checkpoint.read(path, "shared")["modules"][which]
+        weights: StateDict = checkpoint.read(path, "shared")["modules"][module]
         return weights
 
     def state_dict(self) -> dict[str, Any]:
         """What belongs into a checkpoint."""
-        return {"best_of": self._best_of, "best_weights": self.best_weights}
+        return {"best_steps": self._best_steps, "best_weights": self.best_weights}
 
     def load_state_dict(self, state: dict[str, Any], folder: Path, step: int) -> None:
-        """Go on from the checkpoint of `step`. Newer ones are damaged, and would be taken for the latest: they go."""
-        self._best_of, self.best_weights, self._step = state["best_of"], state["best_weights"], step
+        """Go on from a checkpoint. Newer ones are damaged and would be taken for the latest: they are deleted.
+
+        Args:
+            state: what `state_dict` returned.
+            folder: of the checkpoints.
+            step: of the checkpoint.
+        """
+        self._best_steps, self.best_weights, self._last_step = state["best_steps"], state["best_weights"], step
         if self._world.is_main:
-            checkpoint.prune(folder, {one for one in checkpoint.steps(folder) if one <= step})
+            checkpoint.prune(folder, {other for other in checkpoint.steps(folder) if other <= step})

@@ -1,4 +1,4 @@
-"""What makes a process train faster on a CPU. Knows no model."""
+"""Settings of the process that make training on a CPU faster. Knows no model."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import platform
 import torch
 
 # glibc's malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
-KEPT = {-3: 1 << 30, -1: 2**31 - 1, -2: 64 << 20}  # bytes
-MOST = {-3: 32 << 20}  # what older versions take at most
+MALLOC_OPTIONS = {-3: 1 << 30, -1: 2**31 - 1, -2: 64 << 20}  # bytes
+MALLOC_MAXIMA = {-3: 32 << 20}  # of older versions
 
 
 def prepare_cpu() -> None:
-    """For the rest of the process."""
+    """Apply all of them, for the rest of the process."""
     keep_memory()
     flush_denormals()
 
 
 def flush_denormals() -> None:
-    """Numbers below 1.2e-38 become 0, for which a CPU takes up to a hundred times as long.
+    """Round numbers below 1.2e-38 (denormals) to 0, for which a CPU takes up to a hundred times as long.
 
     An optimizer's moments of a weight that gets no gradient any more fade to such numbers: after 100,000 updates of a
     Q-network, Adam took five times as long as at first. torch asks each thread; those that it starts later inherit it.
@@ -38,6 +38,6 @@ def keep_memory() -> None:
         return
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first allocation
     c_library = ctypes.CDLL(None)
-    for parameter, value in KEPT.items():
-        if not c_library.mallopt(parameter, value) and parameter in MOST:
-            c_library.mallopt(parameter, MOST[parameter])
+    for option, value in MALLOC_OPTIONS.items():
+        if not c_library.mallopt(option, value) and option in MALLOC_MAXIMA:
+            c_library.mallopt(option, MALLOC_MAXIMA[option])

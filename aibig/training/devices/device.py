@@ -1,4 +1,4 @@
-"""Where a run computes, and how data get there. Knows no task."""
+"""The device that a run computes on: chosen, given data, asked for its memory. Knows no task."""
 
 from __future__ import annotations
 
@@ -11,36 +11,52 @@ from torch import Tensor
 from aibig.errors import UserError
 
 
-def choose_device(wanted: str, local_rank: int) -> torch.device:
-    """The device that "auto", "cpu", "cuda", "cuda:1" or "mps" means here. Raises UserError if it is not there."""
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+def choose_device(name: str, local_rank: int) -> torch.device:
+    """The device that a setting means on this machine.
+
+    Args:
+        name: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda", "cuda:1" or "mps".
+        local_rank: number of this process on its machine, which is that of its CUDA device.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device("cuda", local_rank) if wanted == "cuda" else torch.device(wanted)
+        device = torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"trainer.device: {wanted!r} can't be used here ({reason}); use 'auto' or 'cpu'") from None
+        raise UserError(f"trainer.device: {name!r} can't be used here ({reason}); use 'auto' or 'cpu'") from None
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
 
 
 def move(data: Any, device: torch.device) -> Any:
-    """Tensors, and tuples, lists and mappings of them, on `device`, without waiting where that is safe."""
+    """Move tensors to a device, without waiting where that is safe.
+
+    Args:
+        data: tensors, or tuples, lists and mappings of them.
+        device: where they go.
+    """
     if isinstance(data, Tensor):  # on MPS a copy that nobody waits for may read what is there no more
         return data.to(device, non_blocking=device.type == "cuda")
-    if isinstance(data, tuple) and hasattr(data, "_fields"):  # a NamedTuple takes its parts one by one
-        return type(data)(*(move(one, device) for one in data))
+    if isinstance(data, tuple) and hasattr(data, "_fields"):  # a NamedTuple takes its fields one by one
+        return type(data)(*(move(item, device) for item in data))
     if isinstance(data, list | tuple):
-        return type(data)(move(one, device) for one in data)
-    return {key: move(one, device) for key, one in data.items()} if isinstance(data, dict) else data
+        return type(data)(move(item, device) for item in data)
+    return {key: move(item, device) for key, item in data.items()} if isinstance(data, dict) else data
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """The most memory that this process has held at once, in 10**9 bytes: the host's, and CUDA's as torch counts it.
+    """The most memory that this process has used at once, in GB (10**9 bytes): of the host, and of CUDA by torch.
 
-    The host's is left out where the system does not tell (Windows).
+    The host's is left out on Windows, which does not report it.
+
+    Args:
+        device: that the run computes on.
     """
     peak = {}
     try:

@@ -1,4 +1,4 @@
-"""One process or several ranks through the same calls: under torchrun they talk, alone they do nothing. No task.
+"""Several ranks through torch.distributed, one process through the same calls, which then do nothing. No task.
 
 Models are changed in place (`replicate`, `fully_shard`), so that a task keeps calling what it made.
 """
@@ -16,19 +16,27 @@ from aibig.layers.dtensor import is_sharded
 
 
 class World:
-    """The ranks of this run. Joins torchrun's process group if its variables are set."""
+    """The ranks of this run: torch.distributed's default process group if torchrun's variables are set, else one."""
 
     def __init__(self) -> None:
         self.size, self.rank, self.local_rank = ranks.world_size(), ranks.rank(), ranks.local_rank()
         self.is_main = ranks.is_main_rank()
 
-    def join(self, device: torch.device) -> None:
-        """Meet the other ranks."""
+    def init_process_group(self, device: torch.device) -> None:
+        """Connect the ranks.
+
+        Args:
+            device: that this rank computes on; CUDA takes NCCL, all else Gloo.
+        """
         if self.size > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
-    def sum(self, values: Tensor) -> Tensor:
-        """The sum of `values`, a tensor on any device, over all ranks."""
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over all ranks.
+
+        Args:
+            values: of this rank, on any device.
+        """
         if self.size == 1:
             return values
         total = values.to(self._device())
@@ -36,18 +44,26 @@ class World:
         return total
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` holds on any rank: how ranks agree."""
-        return flag if self.size == 1 else bool(self.sum(torch.tensor(float(flag))))
+        """Whether a flag is set on any rank: how ranks agree.
 
-    def share(self, value: Any) -> Any:
-        """The main rank's `value`, on every rank."""
+        Args:
+            flag: of this rank.
+        """
+        return flag if self.size == 1 else bool(self.all_reduce(torch.tensor(float(flag))))
+
+    def broadcast(self, value: Any) -> Any:
+        """The main rank's value, on every rank.
+
+        Args:
+            value: of this rank; anything that can be pickled.
+        """
         if self.size == 1:
             return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0, device=self._device())
-        return box[0]
+        objects = [value]
+        dist.broadcast_object_list(objects, src=0, device=self._device())
+        return objects[0]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
             dist.barrier()
@@ -56,12 +72,17 @@ class World:
         return torch.device("cuda", self.local_rank) if dist.get_backend() == "nccl" else torch.device("cpu")
 
 
-def distribute(module: nn.Module, how: str) -> None:
-    """Make `module` one of several ranks' copies ("replicate") or shards ("fully_shard"), in place."""
-    if how == "replicate":
+def parallelize(module: nn.Module, parallel: str) -> None:
+    """Spread a module over the ranks, in place.
+
+    Args:
+        module: on its device.
+        parallel: "replicate", each rank has a copy (DDP), or "fully_shard", each has a part of the parameters (FSDP).
+    """
+    if parallel == "replicate":
         from torch.distributed._composable.replicate import replicate
 
-        if any(one.requires_grad for one in module.parameters()):
+        if any(parameter.requires_grad for parameter in module.parameters()):
             replicate(module)
         return
     from torch.distributed.fsdp import fully_shard
@@ -73,13 +94,23 @@ def distribute(module: nn.Module, how: str) -> None:
     fully_shard(module, reshard_after_forward=True)
 
 
-def synchronise_gradients(module: nn.Module, now: bool) -> None:
-    """Whether the next backward pass averages gradients over ranks; of several micro-batches only the last need."""
-    module.set_requires_gradient_sync(now)  # type: ignore[operator]
+def set_gradient_sync(module: nn.Module, enabled: bool) -> None:
+    """Say whether the next backward pass averages gradients over ranks; of several micro-batches only the last must.
+
+    Args:
+        module: spread over the ranks.
+        enabled: whether it does.
+    """
+    module.set_requires_gradient_sync(enabled)  # type: ignore[operator]
 
 
-def whole_state(module: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
-    """The state of `module`, or of its optimizer, whole. Every rank must call it; the main rank's is complete."""
+def full_state_dict(module: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
+    """The state of a module, or of its optimizer, unsharded. Every rank must call it; the main rank's is complete.
+
+    Args:
+        module: the module.
+        optimizer: of the module; None for the module's own state.
+    """
     if not is_sharded(module):
         return (optimizer or module).state_dict()
     from torch.distributed.checkpoint import state_dict as sharded
@@ -90,8 +121,16 @@ def whole_state(module: nn.Module, optimizer: torch.optim.Optimizer | None = Non
     return sharded.get_optimizer_state_dict(module, optimizer, options=options)
 
 
-def load_whole_state(module: nn.Module, state: dict[str, Any], optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Put what `whole_state` gave back, on every rank."""
+def load_full_state_dict(
+    module: nn.Module, state: dict[str, Any], optimizer: torch.optim.Optimizer | None = None
+) -> None:
+    """Load the unsharded state of a module, or of its optimizer. Every rank must call it, with the same state.
+
+    Args:
+        module: the module.
+        state: what `full_state_dict` returned on the main rank.
+        optimizer: of the module; None for the module's own state.
+    """
     if not is_sharded(module):
         (optimizer or module).load_state_dict(state)
         return

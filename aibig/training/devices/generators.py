@@ -1,4 +1,4 @@
-"""The state of every random number generator of a process: taken, put back, seeded."""
+"""The random number generators of a process: seeded, saved, restored. Knows no task."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ import torch
 
 
 def seed_generators(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's global generators, on all devices."""
+    """Seed Python's, NumPy's and torch's global generators, on all devices.
+
+    Args:
+        seed: any integer of 64 bits.
+    """
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
-def generators_state(own: torch.Generator) -> dict[str, Any]:
-    """The states of the global generators and of `own`, as tensors and plain values."""
+def generators_state(generator: torch.Generator) -> dict[str, Any]:
+    """The states of the global generators and of one more, as tensors and plain values.
+
+    Args:
+        generator: the one more.
+    """
     kind, keys, position, has_gauss, cached = np.random.get_state()
     return {
-        "own": own.get_state(),
+        "task": generator.get_state(),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
@@ -29,9 +37,14 @@ def generators_state(own: torch.Generator) -> dict[str, Any]:
     }
 
 
-def load_generators_state(own: torch.Generator, state: dict[str, Any]) -> None:
-    """Put back what `generators_state` gave."""
-    own.set_state(state["own"])
+def load_generators_state(generator: torch.Generator, state: dict[str, Any]) -> None:
+    """Restore the states.
+
+    Args:
+        generator: the one beside the global ones.
+        state: what `generators_state` returned.
+    """
+    generator.set_state(state["task"])
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])

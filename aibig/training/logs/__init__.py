@@ -1,1 +1,1 @@
-"""What a run says of itself: metrics.jsonl, the progress bar, TensorBoard. Knows no task."""
+"""The log of a run: metrics.jsonl, the progress bar, TensorBoard. Knows no task."""

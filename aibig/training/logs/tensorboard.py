@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aibig.errors import UserError
-from aibig.training.callbacks import Callback
-
-if TYPE_CHECKING:
-    from aibig.training.trainer import Result, Trainer
+from aibig.training.callbacks import Callback, TrainerView
+from aibig.training.result import Result
 
 
 class TensorBoard(Callback):
-    """Writes every number of every line, as kind/name. A resume hides what an earlier attempt wrote later.
+    """Writes every number of every line, as kind/name. After a resume, points of later steps are purged.
 
-    Raises UserError if TensorBoard is not installed.
+    Raises:
+        UserError: TensorBoard is not installed.
     """
 
     def __init__(self) -> None:
@@ -29,25 +28,25 @@ class TensorBoard(Callback):
             ) from None
         self._make_writer = SummaryWriter
 
-    def on_begin(self, trainer: Trainer) -> None:
-        """Open the folder; without one there is nowhere to write."""
-        assert trainer.run_folder is not None
+    def on_begin(self, trainer: TrainerView) -> None:
+        """Open the folder."""
+        assert trainer.run_folder is not None, "without a folder there is no TensorBoard"
         folder = trainer.run_folder / "tensorboard"
         self._writer = self._make_writer(str(folder), purge_step=trainer.progress.step + 1)
 
     def on_log(self, line: Mapping[str, Any]) -> None:
-        """A point in each curve."""
+        """Add a point to each curve."""
         for name, value in line.items():
             if isinstance(value, int | float) and name != "step":
                 self._writer.add_scalar(f"{line['kind']}/{name}", value, line["step"])
 
     def on_evaluation(self, line: Mapping[str, Any]) -> None:
-        """A point in each curve, to be seen at once."""
+        """Add a point to each curve, and show it at once."""
         self.on_log(line)
         self._writer.flush()
 
     def on_save(self, path: Path) -> None:
-        """What a resume takes as written is written."""
+        """Write what a resume will take as written."""
         self._writer.flush()
 
     def on_end(self, result: Result) -> None:

@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights. Knows no task."""
+"""An exponential moving average (EMA) of a model's weights. Knows no task."""
 
 from __future__ import annotations
 
@@ -9,39 +9,58 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from aibig.layers.polyak import follow, trail
+from aibig.layers.polyak import polyak_update, polyak_updater
 
 
-class WeightAverage:
-    """Trails a model: average <- decay * average + (1 - decay) * weights, after each update.
+class ModelEma:
+    """The average of a model's weights: average <- decay * average + (1 - decay) * weights, after each update.
 
-    The decay grows with the updates taken, min(decay, (1 + updates) / (10 + updates)), so that the first weights
-    do not linger (as in tf.train.ExponentialMovingAverage). Copy before the model is sharded, then shard both.
+    The decay grows with the updates, min(decay, (1 + updates) / (10 + updates)), so that the first weights are soon
+    forgotten (as in tf.train.ExponentialMovingAverage). Copies the model: make it before the model is sharded, then
+    shard both.
+
+    Args:
+        model: the model.
+        decay: the largest decay, from 0 to 1.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(model).requires_grad_(False)
         self._decay = decay
-        self._move: Callable[[float], None] | None = None
+        self._polyak_update: Callable[[float], None] | None = None
 
     def update(self, model: nn.Module, updates: int) -> None:
-        """Follow `model` after its update number `updates`."""
-        if self._move is None:
-            self._move = trail(self.module, model)
-        self._move(1.0 - min(self._decay, (1 + updates) / (10 + updates)))
+        """Add the model's weights to the average.
 
-    def give_to(self, model: nn.Module) -> None:
-        """The model becomes the average."""
-        follow(model, self.module)
+        Args:
+            model: the model.
+            updates: the number of its updates so far.
+        """
+        if self._polyak_update is None:
+            self._polyak_update = polyak_updater(self.module, model)
+        self._polyak_update(1.0 - min(self._decay, (1 + updates) / (10 + updates)))
+
+    def copy_to(self, model: nn.Module) -> None:
+        """Replace the model's weights by the average.
+
+        Args:
+            model: the model.
+        """
+        polyak_update(model, self.module)
 
     @contextmanager
-    def in_place_of(self, model: nn.Module) -> Iterator[None]:
-        """The model computes with the average inside this context."""
-        kept = [one.detach().clone() for one in [*model.parameters(), *model.buffers()]]
-        self.give_to(model)
+    def average_parameters(self, model: nn.Module) -> Iterator[None]:
+        """Within this context the model has the average for its weights.
+
+        Args:
+            model: the model.
+        """
+        tensors = [*model.parameters(), *model.buffers()]
+        originals = [tensor.detach().clone() for tensor in tensors]
+        self.copy_to(model)
         try:
             yield
         finally:
             with torch.no_grad():
-                for own, value in zip([*model.parameters(), *model.buffers()], kept, strict=True):
-                    own.copy_(value)
+                for tensor, original in zip([*model.parameters(), *model.buffers()], originals, strict=True):
+                    tensor.copy_(original)

@@ -1,4 +1,4 @@
-"""From summed gradients to one optimizer step: weigh, clip, check, step. Knows no task."""
+"""From summed gradients to one optimizer step: unscale, divide, clip, check, step. Knows no task."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aibig.layers.dtensor import full, local
+from aibig.layers.dtensor import full_tensor, to_local
 from aibig.training.devices.distributed import World
 
 
 @dataclass
 class GradientStep:
-    """Takes the optimizer's step, unless the loss or the gradient is not finite.
+    """Takes an optimizer step, unless the loss or the gradient is not finite.
 
-    On the CPU the host looks, which costs nothing. On an accelerator it would have to wait, so the device decides:
-    the fused optimizers honour `found_inf`. For an optimizer that does not, the host waits.
+    On the CPU the host checks that, which costs nothing. On an accelerator the host would have to wait, so the device
+    decides: the fused optimizers honour `found_inf`. For an optimizer that does not, the host waits.
+
+    Args:
+        optimizer: the optimizer.
+        parameters: what it trains.
+        world: the ranks of the run.
+        device: that the run computes on.
+        scaler: that scaled the losses, for fp16; None for other precisions.
+        clip_norm: the largest norm of the gradient; None for no clipping.
     """
 
     optimizer: torch.optim.Optimizer
@@ -28,40 +36,45 @@ class GradientStep:
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        device_can = getattr(self.optimizer, "_step_supports_amp_scaling", False)
-        self.host_checks = self.device.type == "cpu" or not device_can
+        device_can_skip = getattr(self.optimizer, "_step_supports_amp_scaling", False)
+        self.host_checks = self.device.type == "cpu" or not device_can_skip
 
-    def take(self, loss: Tensor, total_weight: float | None) -> tuple[bool, dict[str, Tensor | float]]:
-        """Step. Returns False if the host knows that the step was skipped, and what is to be logged.
+    def step(self, loss: Tensor, total_weight: float | None) -> tuple[bool, dict[str, Tensor | float]]:
+        """Take the step, and clear the gradients.
 
-        loss: the sum of the micro-batches' values. total_weight: this rank's, if the gradients are those of a sum
-        over micro-batches and ranks. Dividing by the weight of all of them then gives exactly the big batch's
-        mean, whatever each part weighed.
+        Args:
+            loss: sum of the micro-batches' losses.
+            total_weight: this rank's sum of the micro-batches' weights, if the gradients are those of a weighted sum
+                over micro-batches and ranks: divided by the weight of all ranks they are exactly the gradients of one
+                big batch, whatever each part weighed. None if they are those of one micro-batch's mean.
+
+        Returns:
+            False if the host knows that the step was skipped, and the metrics to log.
         """
-        gradients = [one.grad for one in self.parameters if one.grad is not None]
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         if total_weight is not None:
             loss = self._divide(gradients, total_weight, loss)
-        norm = norm_of(gradients)
+        norm = total_norm(gradients)
         if self.clip_norm is not None:
             factor = (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
             if not (self.host_checks and factor == 1.0):  # most gradients are short enough: that saves a pass
-                torch._foreach_mul_([local(one) for one in gradients], factor)
+                torch._foreach_mul_([to_local(gradient) for gradient in gradients], factor)
         skipped = self._step_if_finite(norm + loss)
-        for one in self.parameters:
-            one.grad = None
+        for parameter in self.parameters:
+            parameter.grad = None
         known_to_be_skipped = isinstance(skipped, float) and skipped == 1.0
         return not known_to_be_skipped, {"gradient_norm": norm, "skipped": skipped}
 
     def _divide(self, gradients: list[Tensor], weight: float, loss: Tensor) -> Tensor:
-        """Gradients over the weight of all ranks (theirs arrive averaged). Returns the sum of all ranks' losses."""
-        wide = torch.float32 if self.device.type == "mps" else torch.float64  # no rounding that a model could see
-        weight_and_loss = torch.stack([torch.full((), weight, dtype=wide, device=self.device), loss.to(wide)])
-        total, losses = self.world.sum(weight_and_loss).unbind()
-        factor = (self.world.size / total).to(gradients[0].dtype)
-        torch._foreach_mul_([local(one) for one in gradients], factor)
-        return losses
+        """Divide by the weight of all ranks, which gradients are averaged over. Returns the loss of all ranks."""
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64  # no rounding that a model could see
+        weight_and_loss = torch.stack([torch.full((), weight, dtype=dtype, device=self.device), loss.to(dtype)])
+        weight_of_all, loss_of_all = self.world.all_reduce(weight_and_loss).unbind()
+        factor = (self.world.size / weight_of_all).to(gradients[0].dtype)
+        torch._foreach_mul_([to_local(gradient) for gradient in gradients], factor)
+        return loss_of_all
 
     def _step_if_finite(self, checked: Tensor) -> float | Tensor:
         """Step unless `checked` is not finite. Returns 1 if skipped, else 0: a tensor if the device decides."""
@@ -79,6 +92,10 @@ class GradientStep:
         return skipped
 
 
-def norm_of(tensors: list[Tensor]) -> Tensor:
-    """The Euclidean norm of all numbers in `tensors`, a scalar; whole, if they are sharded over ranks."""
-    return full(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors))))
+def total_norm(tensors: list[Tensor]) -> Tensor:
+    """The Euclidean norm of several tensors as one vector, a scalar; of the whole, if they are sharded over ranks.
+
+    Args:
+        tensors: at least one.
+    """
+    return full_tensor(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors))))

@@ -1,6 +1,6 @@
-"""Muon: hidden matrices change by orthogonal matrices, all else as AdamW says. Knows no task.
+"""Muon: the updates of hidden matrices are orthogonalized, all other parameters are AdamW's. Knows no task.
 
-k matrices, n by m each, of which n is the shorter side.
+Legend: k matrices, n by m each, of which n is the shorter side.
 """
 
 from __future__ import annotations
@@ -13,33 +13,41 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from aibig.layers.attention.self_attention import SelfAttention
-from aibig.layers.dtensor import full, local, placed
+from aibig.layers.dtensor import full_tensor, shard_like, to_local
 from aibig.layers.feed_forward import FeedForward
 from aibig.layers.packed_linear import PackedLinear
 from aibig.training.devices.precision import cpu_has_bf16
 
-Layout = tuple[int, int, int, int]  # the matrices in a weight: how many down, of what height, across, of what width
+# The matrices in a weight: how many one below the other, rows of each, how many side by side, columns of each.
+MatrixLayout = tuple[int, int, int, int]
 
-# Root mean square of an orthogonal update. It is about AdamW's, so that learning rate and weight decay can be the same
-# (arXiv 2502.16982, section 2.2).
+# Root mean square of an orthogonalized update. It is about AdamW's, so that learning rate and weight decay can be the
+# same (arXiv 2502.16982, section 2.2).
 UPDATE_RMS = 0.2
 
-# Quintics, each optimal after those before it (arXiv 2505.16932, algorithm 1), for singular values from 0.005 to 1,
-# with a margin of 2% before each step for rounding; found by Remez' algorithm. They end between 0.47 and 1.53. Five
-# steps, which end between 0.84 and 1.16, train no better: validation loss 2.032 against 2.031, mean of 2 seeds, after
-# 300 updates of a Transformer of width 128 on tinyshakespeare's characters; two steps are worse, 2.054.
-COEFFICIENTS = ((8.14, -23.0368, 16.3967), (3.8592, -2.7713, 0.5099), (3.1912, -2.3142, 0.4633))
+# Newton-Schulz steps, quintics, each optimal after those before it (Polar Express, arXiv 2505.16932, algorithm 1), for
+# singular values from 0.005 to 1, with a margin of 2% before each step for rounding; found by Remez' algorithm. They
+# end between 0.47 and 1.53. Five steps, which end between 0.84 and 1.16, train no better: validation loss 2.032 against
+# 2.031, mean of 2 seeds, after 300 updates of a Transformer of width 128 on tinyshakespeare's characters; two steps are
+# worse, 2.054.
+NEWTON_SCHULZ_COEFFICIENTS = ((8.14, -23.0368, 16.3967), (3.8592, -2.7713, 0.5099), (3.1912, -2.3142, 0.4633))
 
-WIDE = 1.5  # times as wide as high: from there on the products by the Gram matrix alone are fewer
-HIGH_ON_CPU = 64  # rows: from there on bf16 takes a third to two thirds of fp32's time, where a CPU has it
+GRAM_ASPECT_RATIO = 1.5  # m / n: from there on the products by the Gram matrix alone are fewer
+BF16_ROWS_ON_CPU = 64  # n: from there on bf16 takes a third to two thirds of fp32's time, where a CPU has it
 
 
 class Muon(torch.optim.Optimizer):
     """Muon (https://kellerjordan.github.io/posts/muon/) for the groups that have `layouts`, AdamW for the others.
 
-    layouts: a list, of each parameter of the group the matrices in it, by `layouts_of`. momentum: of their gradients,
-    `nesterov` or not. betas, eps: AdamW's, which has a `fused` kernel or not. Sharded weights' momentum is gathered for
-    its update, which every rank computes.
+    The momentum of sharded weights is gathered for its update, which every rank computes.
+
+    Args:
+        groups: parameter groups; `layouts`, if there, lists the layout of each parameter (see `matrix_layouts`).
+        momentum: decay rate of the average of the hidden matrices' gradients.
+        nesterov: use Nesterov momentum.
+        betas: AdamW's decay rates of the averages of the gradient and of its square.
+        eps: added to AdamW's denominator.
+        fused: use AdamW's fused kernel.
     """
 
     def __init__(
@@ -54,31 +62,36 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         settings = {"momentum": momentum, "nesterov": nesterov, "betas": betas, "eps": eps, "fused": fused}
         super().__init__(groups, settings | {"layouts": None})
-        self._step_supports_amp_scaling = fused  # of torch's: whether `found_inf` is honoured
+        self._step_supports_amp_scaling = fused  # torch's name for: honours `found_inf`
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update of all groups. closure: computes the gradients, if they are not there."""
+        """One update of all groups.
+
+        Args:
+            closure: computes the gradients; None if they are there.
+        """
         if closure is not None:
             with torch.enable_grad():
                 closure()
-        self._step_matrices([one for one in self.param_groups if one["layouts"]])
+        self._muon_step([group for group in self.param_groups if group["layouts"]])
         for group in self.param_groups:
             if not group["layouts"]:
-                self._step_others(group)
+                self._adamw_step(group)
 
-    def _step_others(self, group: dict[str, Any]) -> None:
-        weights = [one for one in group["params"] if one.grad is not None]
-        for one in weights:
-            if not self.state[one]:
-                counted_on = one.device if group["fused"] else "cpu"
-                self.state[one]["step"] = torch.zeros((), device=counted_on)
-                self.state[one] |= {name: torch.zeros_like(one) for name in ("exp_avg", "exp_avg_sq")}
-        if weights:
-            state = {name: [self.state[one][name] for one in weights] for name in ("exp_avg", "exp_avg_sq", "step")}
+    def _adamw_step(self, group: dict[str, Any]) -> None:
+        parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                step_device = parameter.device if group["fused"] else "cpu"
+                self.state[parameter]["step"] = torch.zeros((), device=step_device)
+                self.state[parameter] |= {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        if parameters:
+            names = ("exp_avg", "exp_avg_sq", "step")
+            state = {name: [self.state[parameter][name] for parameter in parameters] for name in names}
             adamw(
-                weights,
-                [one.grad for one in weights],
+                parameters,
+                [parameter.grad for parameter in parameters],
                 state["exp_avg"],
                 state["exp_avg_sq"],
                 [],
@@ -94,105 +107,128 @@ class Muon(torch.optim.Optimizer):
                 maximize=False,
             )
 
-    def _step_matrices(self, groups: list[dict[str, Any]]) -> None:
-        layouts: dict[Tensor, Layout] = {}
+    def _muon_step(self, groups: list[dict[str, Any]]) -> None:
+        layouts: dict[Tensor, MatrixLayout] = {}
         updates: dict[Tensor, Tensor] = {}
         for group in groups:
             layouts |= zip(group["params"], group["layouts"], strict=True)
-            updates |= self._updates(group)
-        changes = orthogonal_changes(updates, layouts)
+            updates |= self._momentum_updates(group)
+        updates = orthogonal_updates(updates, layouts)
         found_inf, taken = getattr(self, "found_inf", None), 1.0
-        if found_inf is not None and changes:
+        if found_inf is not None and updates:
             taken = 1.0 - found_inf
-            torch._foreach_mul_([*changes.values()], taken)
+            torch._foreach_mul_([*updates.values()], taken)
         for group in groups:
-            if own := [one for one in group["params"] if one in changes]:
-                torch._foreach_mul_(own, 1.0 - taken * group["lr"] * group["weight_decay"])
-                torch._foreach_sub_(own, [changes[one] for one in own], alpha=group["lr"])
+            if weights := [weight for weight in group["params"] if weight in updates]:
+                torch._foreach_mul_(weights, 1.0 - taken * group["lr"] * group["weight_decay"])
+                torch._foreach_sub_(weights, [updates[weight] for weight in weights], alpha=group["lr"])
 
-    def _updates(self, group: dict[str, Any]) -> dict[Tensor, Tensor]:
-        """By weight, the momentum of its gradients, which is moved on.
+    def _momentum_updates(self, group: dict[str, Any]) -> dict[Tensor, Tensor]:
+        """Moves the momentum of each weight on by its gradient; returns it, or Nesterov's, by weight.
 
         Whether to skip the update may be known to the device alone, as `found_inf`, 1 or 0: the gradient, which may
         not be finite, then becomes the momentum, and that moves nowhere.
         """
-        weights = [one for one in group["params"] if one.grad is not None]
+        weights = [weight for weight in group["params"] if weight.grad is not None]
         if not weights:
             return {}
-        for one in weights:
-            if not self.state[one]:
-                self.state[one]["momentum"] = torch.zeros_like(one)
-        gradients, momenta = [one.grad for one in weights], [self.state[one]["momentum"] for one in weights]
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        gradients = [weight.grad for weight in weights]
+        momenta = [self.state[weight]["momentum"] for weight in weights]
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None:
-            for gradient, momentum in zip(map(local, gradients), map(local, momenta), strict=True):
+            for gradient, momentum in zip(map(to_local, gradients), map(to_local, momenta), strict=True):
                 gradient.copy_(torch.where(found_inf == 0, gradient, momentum))
         torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
         updates = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
         return dict(zip(weights, updates, strict=True))
 
 
-def orthogonal_changes(updates: dict[Tensor, Tensor], layouts: dict[Tensor, Layout]) -> dict[Tensor, Tensor]:
-    """By weight, its update as orthogonal matrices of UPDATE_RMS; those of one shape are computed in one batch."""
+def orthogonal_updates(updates: dict[Tensor, Tensor], layouts: dict[Tensor, MatrixLayout]) -> dict[Tensor, Tensor]:
+    """Orthogonalize the updates, to a root mean square of UPDATE_RMS; matrices of one shape in one batch.
+
+    Args:
+        updates: of each weight.
+        layouts: of each weight.
+
+    Returns:
+        The orthogonalized update of each weight.
+    """
     batches: dict[Any, dict[Tensor, Tensor]] = {}
     for weight, update in updates.items():
-        matrices = cut(full(update), layouts[weight])
+        matrices = to_matrices(full_tensor(update), layouts[weight])
         batches.setdefault((matrices.shape[1:], matrices.dtype, matrices.device), {})[weight] = matrices
-    changes = {}
+    orthogonal = {}
     for batch in batches.values():
         stacked = torch.cat([*batch.values()])
-        result = orthogonalised(stacked, UPDATE_RMS * stacked.shape[2] ** 0.5)
-        for weight, matrices in zip(batch, result.split([len(one) for one in batch.values()]), strict=True):
-            changes[weight] = placed(joined(matrices, layouts[weight]).reshape(weight.shape), weight)
-    return changes
+        result = orthogonalize(stacked, UPDATE_RMS * stacked.shape[2] ** 0.5)
+        for weight, matrices in zip(batch, result.split([len(matrices) for matrices in batch.values()]), strict=True):
+            orthogonal[weight] = shard_like(from_matrices(matrices, layouts[weight]).reshape(weight.shape), weight)
+    return orthogonal
 
 
-def orthogonalised(matrices: Tensor, size: float = 1.0) -> Tensor:
-    """(k, n, m) -> (k, n, m): singular vectors stay, singular values come near `size`, but for the very small ones.
+def orthogonalize(matrices: Tensor, scale: float = 1.0) -> Tensor:
+    """Newton-Schulz iteration: singular vectors stay, singular values come near `scale`, but for the very small ones.
 
     Each step takes X to a X + b G X + c G G X, where G = X X', (n, n). Wide matrices are multiplied at both ends only,
     since what the steps multiply X by is a polynomial of the first G; bf16 is too coarse for that.
+
+    Args:
+        matrices: (k, n, m).
+        scale: the singular values to come near to.
+
+    Returns:
+        The orthogonalized matrices, (k, n, m).
     """
-    result = matrices.to(_dtype_of_products(matrices))
-    by_gram = result.dtype.itemsize >= 4 and matrices.shape[2] > WIDE * matrices.shape[1]
+    result = matrices.to(_matmul_dtype(matrices))
+    by_gram = result.dtype.itemsize >= 4 and matrices.shape[2] > GRAM_ASPECT_RATIO * matrices.shape[1]
     gram = result @ result.mT  # (k, n, n)
-    length = _norm(gram)
-    gram = gram / length
+    norm = _norm(gram)
+    gram = gram / norm
     squared = gram @ gram
     largest = _norm(squared) ** 0.5  # the squared singular values' norm in l^4, so that none is above 1
-    gram, squared, scale = gram / largest, squared / largest**2, length**-0.5 * largest**-0.5  # of zeros: finite
+    gram, squared, to_unit = gram / largest, squared / largest**2, norm**-0.5 * largest**-0.5  # of zeros: finite
     if not by_gram:
-        result = result * scale
-    total: Tensor | None = None
-    for step, (a, b, c) in enumerate(COEFFICIENTS, 1):
+        result = result * to_unit
+    product: Tensor | None = None  # of the steps' factors
+    for step, (a, b, c) in enumerate(NEWTON_SCHULZ_COEFFICIENTS, 1):
         factor = b * gram + c * squared
         factor.diagonal(dim1=1, dim2=2).add_(a)
         if by_gram:
-            total = factor if total is None else factor @ total
+            product = factor if product is None else factor @ product
         else:
             result = factor @ result
-        if step < len(COEFFICIENTS):
+        if step < len(NEWTON_SCHULZ_COEFFICIENTS):
             gram = factor @ (factor @ gram) if by_gram else result @ result.mT
             squared = gram @ gram
-    result = result * size if total is None else (total * (scale * size)) @ result
+    result = result * scale if product is None else (product * (to_unit * scale)) @ result
     return result.to(matrices.dtype)
 
 
-def layouts_of(model: nn.Module, apart: Container[Tensor]) -> dict[Tensor, Layout]:
-    """The weights, but for those `apart`, that are matrices or stacks of them, of layers known to multiply by them.
+def matrix_layouts(model: nn.Module, excluded: Container[Tensor]) -> dict[Tensor, MatrixLayout]:
+    """The weights that are matrices or stacks of matrices, of layers known to multiply by them.
 
-    What is stacked is told apart: queries, keys and values of each head, gates of an LSTM and of SwiGLU, members of
-    an ensemble. A convolution's kernel is the matrix (out, all that an output sees).
+    Stacked matrices are separated: queries, keys and values of each head, gates of an LSTM and of SwiGLU, members of
+    an ensemble. A convolution's kernel is one matrix, (out, in * kernel size).
+
+    Args:
+        model: the model.
+        excluded: weights to leave out, such as embeddings and the head.
+
+    Returns:
+        The layout of each such weight.
     """
-    found: dict[Tensor, Layout] = {}
+    layouts: dict[Tensor, MatrixLayout] = {}
     for module in model.modules():  # a layer before its parts
         for weight, layout in _matrices_of(module):
-            if weight.requires_grad and weight not in apart and min(layout[1], layout[3]) > 1:
-                found.setdefault(weight, layout)
-    return found
+            if weight.requires_grad and weight not in excluded and min(layout[1], layout[3]) > 1:
+                layouts.setdefault(weight, layout)
+    return layouts
 
 
-def _matrices_of(module: nn.Module) -> Iterator[tuple[Tensor, Layout]]:
+def _matrices_of(module: nn.Module) -> Iterator[tuple[Tensor, MatrixLayout]]:
     match module:
         case SelfAttention():
             yield module.qkv_proj.weight, _stacked(module.qkv_proj.weight, module.head_width)
@@ -216,23 +252,39 @@ def _matrices_of(module: nn.Module) -> Iterator[tuple[Tensor, Layout]]:
             yield module.weight, _stacked(module.weight, len(module.weight))
 
 
-def _stacked(weight: Tensor, height: int) -> Layout:
-    """As many matrices of `height` as there are, one below the other."""
-    return len(weight) // height, height, 1, weight[0].numel()
+def _stacked(weight: Tensor, rows: int) -> MatrixLayout:
+    """As many matrices of `rows` rows as there are, one below the other."""
+    return len(weight) // rows, rows, 1, weight[0].numel()
 
 
-def cut(weight: Tensor, layout: Layout) -> Tensor:
-    """The matrices in a weight, (k, n, m), all lying on their longer side."""
-    down, height, across, width = layout
-    matrices = weight.reshape(layout).transpose(1, 2).reshape(down * across, height, width)
-    return matrices if height <= width else matrices.mT
+def to_matrices(weight: Tensor, layout: MatrixLayout) -> Tensor:
+    """The matrices in a weight.
+
+    Args:
+        weight: whole.
+        layout: of the weight.
+
+    Returns:
+        (k, n, m), transposed where they have more rows than columns.
+    """
+    down, rows, across, columns = layout
+    matrices = weight.reshape(layout).transpose(1, 2).reshape(down * across, rows, columns)
+    return matrices if rows <= columns else matrices.mT
 
 
-def joined(matrices: Tensor, layout: Layout) -> Tensor:
-    """What was `cut`, (k, n, m), together again: (down, height, across, width)."""
-    down, height, across, width = layout
-    upright = matrices if height <= width else matrices.mT
-    return upright.reshape(down, across, height, width).transpose(1, 2)
+def from_matrices(matrices: Tensor, layout: MatrixLayout) -> Tensor:
+    """The weight that `to_matrices` took apart.
+
+    Args:
+        matrices: (k, n, m).
+        layout: of the weight.
+
+    Returns:
+        The weight in the shape of its layout.
+    """
+    down, rows, across, columns = layout
+    upright = matrices if rows <= columns else matrices.mT
+    return upright.reshape(down, across, rows, columns).transpose(1, 2)
 
 
 def _norm(matrices: Tensor) -> Tensor:
@@ -240,9 +292,9 @@ def _norm(matrices: Tensor) -> Tensor:
     return torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True).clamp(min=1e-30)
 
 
-def _dtype_of_products(matrices: Tensor) -> torch.dtype:
+def _matmul_dtype(matrices: Tensor) -> torch.dtype:
     """bf16 where the device is faster with it; else their own."""
-    bf16 = matrices.shape[1] >= HIGH_ON_CPU and cpu_has_bf16()
+    bf16 = matrices.shape[1] >= BF16_ROWS_ON_CPU and cpu_has_bf16()
     if matrices.device.type == "cuda":
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if bf16 and matrices.device.type in ("cpu", "cuda") else matrices.dtype

@@ -1,4 +1,4 @@
-"""Pictures kept once: what is drawn is what a plain list of whole transitions holds."""
+"""Frames stored once: a sample is what a plain list of whole transitions has."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from aibig.data.replay.base import EnvStep, ReplaySpec
-from aibig.data.replay.frame_replay import FrameReplay
-from aibig.data.replay.replay import Replay
+from aibig.data.replay.frame_replay import FrameReplayBuffer
+from aibig.data.replay.replay import TransitionReplayBuffer
 from aibig.errors import UserError
 
 DISCOUNT = 0.9
 
 
-class Pictures:
-    """Environments whose frames count steps; each episode's first stack is filled with what no frame shows."""
+class CountingFrames:
+    """Environments whose frames count steps; each episode's first stack has frames that no step shows."""
 
     def __init__(self, count: int, stack: int) -> None:
         self.generator, self.count, self.stack, self.steps = np.random.default_rng(0), count, stack, 0
@@ -33,26 +33,26 @@ class Pictures:
         return np.stack([*older, self.frame()]) if self.stack > 1 else self.frame()
 
     def step(self) -> dict[str, Any]:
-        is_transition, before = ~self.ended, self.observation
+        is_transition, observation = ~self.ended, self.observation
         self.ended = is_transition & (self.generator.random(self.count) < 0.2)
         terminated = self.ended & (self.generator.random(self.count) < 0.5)
-        after = before.copy()
+        next_observation = observation.copy()
         for env in range(self.count):
             if not is_transition[env]:
-                after[env] = self.first()
+                next_observation[env] = self.first()
             elif self.stack > 1:
-                after[env] = [*before[env, 1:], self.frame()]
+                next_observation[env] = [*observation[env, 1:], self.frame()]
             else:
-                after[env] = self.frame()
-        self.observation = after
-        step = {"observation": before, "action": self.generator.integers(5, size=self.count)}
+                next_observation[env] = self.frame()
+        self.observation = next_observation
+        step = {"observation": observation, "action": self.generator.integers(5, size=self.count)}
         step |= {"reward": np.where(is_transition, self.generator.normal(size=self.count), 0).astype(np.float32)}
-        step |= {"next_observation": after, "terminated": terminated, "truncated": self.ended & ~terminated}
+        step |= {"next_observation": next_observation, "terminated": terminated, "truncated": self.ended & ~terminated}
         return step | {"is_transition": is_transition, "action_mask": self.generator.random((self.count, 5)) < 0.5}
 
 
-def whole(steps: list[dict[str, Any]], time: int, env: int, n_step: int) -> tuple[Any, ...] | None:
-    """The transition that begins with a step, plainly; None if it was none, or is not complete."""
+def transition(steps: list[dict[str, Any]], time: int, env: int, n_step: int) -> tuple[Any, ...] | None:
+    """The transition that starts with a step, written out; None if there is none, or it is not complete."""
     if not steps[time]["is_transition"][env] or time + n_step >= len(steps):
         return None
     reward, at = 0.0, time
@@ -68,17 +68,17 @@ def whole(steps: list[dict[str, Any]], time: int, env: int, n_step: int) -> tupl
 
 @pytest.mark.parametrize("priority_exponent", [0.0, 0.5])
 @pytest.mark.parametrize(("count", "stack", "n_step"), [(1, 1, 1), (3, 4, 1), (2, 4, 3), (1, 2, 5), (4, 1, 3)])
-def test_what_is_drawn_is_what_happened(count: int, stack: int, n_step: int, priority_exponent: float) -> None:
+def test_a_sample_is_what_happened(count: int, stack: int, n_step: int, priority_exponent: float) -> None:
     shape = (stack, 2, 3) if stack > 1 else (2, 3)
     spec = ReplaySpec(shape, 5, count, torch.uint8, stack, True, n_step, DISCOUNT, priority_exponent)
     slots = 40
-    replay, pictures, steps = FrameReplay(spec, capacity=slots * count + count - 1), Pictures(count, stack), []
+    replay, envs, steps = FrameReplayBuffer(spec, capacity=slots * count + count - 1), CountingFrames(count, stack), []
     generator = torch.Generator().manual_seed(0)
     for time in range(100):
-        steps.append(pictures.step())
+        steps.append(envs.step())
         replay.add(EnvStep(**steps[-1]))
         if time == 70:
-            other = FrameReplay(spec, capacity=slots * count)
+            other = FrameReplayBuffer(spec, capacity=slots * count)
             other.load_state_dict(replay.state_dict())
             replay = other
         if time in (20, 45, 99):
@@ -86,49 +86,49 @@ def test_what_is_drawn_is_what_happened(count: int, stack: int, n_step: int, pri
             oldest = max(0, time + 1 - slots + stack - 1) if time >= slots else 0
             for at in range(oldest, time + 1):
                 for env in range(count):
-                    if (row := whole(steps, at, env, n_step)) is not None:
+                    if (row := transition(steps, at, env, n_step)) is not None:
                         known[row[0].tobytes()] = (row, steps[at]["action_mask"][env])
-            seen = set()
+            sampled = set()
             for _ in range(20):
-                drawn = replay.sample(64, generator)
+                batch = replay.sample(64, generator)
                 for row in range(64):
-                    key = drawn.observation[row].numpy().tobytes()
-                    (_, action, reward, after, discount), mask = known[key]
-                    seen.add(key)
-                    assert drawn.action[row] == action and drawn.reward[row] == pytest.approx(reward, abs=1e-5)
-                    assert drawn.discount[row] == pytest.approx(discount)
-                    assert np.array_equal(drawn.next_observation[row].numpy(), after)
-                    assert np.array_equal(drawn.action_mask[row].numpy(), mask)
-            assert seen == known.keys(), "each of them is drawn at some time"
+                    key = batch.observation[row].numpy().tobytes()
+                    (_, action, reward, next_observation, discount), mask = known[key]
+                    sampled.add(key)
+                    assert batch.action[row] == action and batch.reward[row] == pytest.approx(reward, abs=1e-5)
+                    assert batch.discount[row] == pytest.approx(discount)
+                    assert np.array_equal(batch.next_observation[row].numpy(), next_observation)
+                    assert np.array_equal(batch.action_mask[row].numpy(), mask)
+            assert sampled == known.keys(), "each of them is sampled at some time"
 
 
-def test_open_steps_that_are_forgotten_are_never_drawn() -> None:
+def test_discarded_steps_are_never_sampled() -> None:
     spec = ReplaySpec((2, 3), 5, 2, torch.uint8, n_step=2)
-    replay, pictures = FrameReplay(spec, capacity=80), Pictures(2, 1)
+    replay, envs = FrameReplayBuffer(spec, capacity=80), CountingFrames(2, 1)
     for _ in range(10):
-        replay.add(EnvStep(**pictures.step()))
-    open_frames = {replay._frames[place].numpy().tobytes() for place in (8 * 2, 9 * 2)}
-    replay.forget([0])
+        replay.add(EnvStep(**envs.step()))
+    pending_frames = {replay._frames[index].numpy().tobytes() for index in (8 * 2, 9 * 2)}
+    replay.discard_pending([0])
     for _ in range(5):
-        replay.add(EnvStep(**pictures.step()))
-    drawn = replay.sample(500, torch.Generator().manual_seed(0))
-    assert not open_frames & {one.numpy().tobytes() for one in drawn.observation}
+        replay.add(EnvStep(**envs.step()))
+    batch = replay.sample(500, torch.Generator().manual_seed(0))
+    assert not pending_frames & {frame.numpy().tobytes() for frame in batch.observation}
 
 
 @pytest.mark.parametrize("priority_exponent", [0.0, 0.6])
-def test_there_is_nothing_to_draw_while_all_that_is_there_is_forgotten(priority_exponent: float) -> None:
+def test_there_is_nothing_to_sample_while_all_steps_are_discarded(priority_exponent: float) -> None:
     spec = ReplaySpec((2, 3), 5, 1, torch.uint8, n_step=3, priority_exponent=priority_exponent)
-    replay, pictures = FrameReplay(spec, capacity=9), Pictures(1, 1)
+    replay, envs = FrameReplayBuffer(spec, capacity=9), CountingFrames(1, 1)
     for _ in range(2):
-        replay.add(EnvStep(**pictures.step()))
-    replay.forget([0])
+        replay.add(EnvStep(**envs.step()))
+    replay.discard_pending([0])
     lengths = []
     for _ in range(8):
-        replay.add(EnvStep(**pictures.step()))
+        replay.add(EnvStep(**envs.step()))
         lengths.append(len(replay))
         if len(replay):
-            drawn = replay.sample(20, torch.Generator().manual_seed(0))
-            assert drawn.weight is None or drawn.weight.isfinite().all()
+            batch = replay.sample(20, torch.Generator().manual_seed(0))
+            assert batch.weight is None or batch.weight.isfinite().all()
     assert lengths[:3] == [0, 0, 0] and lengths[-1]
 
 
@@ -136,47 +136,56 @@ CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available
 
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
-def test_frames_on_the_device_are_drawn_as_those_in_memory(device: str) -> None:
+def test_frames_on_the_device_are_sampled_as_those_in_memory(device: str) -> None:
     spec = ReplaySpec((4, 2, 3), 5, 2, torch.uint8, 4, True, 3, DISCOUNT, device=device)
-    replays, pictures = [FrameReplay(spec, capacity=60, on_device=there) for there in (False, True)], Pictures(2, 4)
+    replays, envs = (
+        [FrameReplayBuffer(spec, capacity=60, on_device=on_device) for on_device in (False, True)],
+        CountingFrames(2, 4),
+    )
     for time in range(50):
-        step = EnvStep(**pictures.step())
+        step = EnvStep(**envs.step())
         for replay in replays:
             replay.add(step)
         if time == 30:
-            gone_on = FrameReplay(spec, capacity=60, on_device=True)
-            gone_on.load_state_dict(replays[1].state_dict())
-            replays[1] = gone_on
-    expected, given = (replay.sample(64, torch.Generator().manual_seed(0)) for replay in replays)
-    assert given.observation.device.type == device
+            resumed = FrameReplayBuffer(spec, capacity=60, on_device=True)
+            resumed.load_state_dict(replays[1].state_dict())
+            replays[1] = resumed
+    expected, batch = (replay.sample(64, torch.Generator().manual_seed(0)) for replay in replays)
+    assert batch.observation.device.type == device
     for name, tensor in zip(expected._fields, expected, strict=True):
         if tensor is not None:
-            assert torch.equal(getattr(given, name).cpu(), tensor), name
+            assert torch.equal(getattr(batch, name).cpu(), tensor), name
 
 
 def test_memory_is_what_the_formula_says() -> None:
     spec = ReplaySpec((4, 84, 84), 6, 4, torch.uint8, 4)
-    replay = FrameReplay(spec, capacity=1_000)
-    held = replay._frames.nbytes + sum(array.nbytes for array in replay._arrays().values())
-    assert held <= 1_000 * (84 * 84 + 12) and 1_000_000 * (84 * 84 + 12) <= 7.5e9
+    replay = FrameReplayBuffer(spec, capacity=1_000)
+    size = replay._frames.nbytes + sum(array.nbytes for array in replay._arrays().values())
+    assert size <= 1_000 * (84 * 84 + 12) and 1_000_000 * (84 * 84 + 12) <= 7.5e9
 
 
-def test_what_it_cannot_keep_is_refused() -> None:
+def test_what_it_cannot_store_is_refused() -> None:
     with pytest.raises(UserError, match="take 'replay' for other observations"):
-        FrameReplay(ReplaySpec((4,), 2))
+        FrameReplayBuffer(ReplaySpec((4,), 2))
     with pytest.raises(UserError, match="capacity 20 is too small for 4 environments; set 24 or more"):
-        FrameReplay(ReplaySpec((4, 8, 8), 2, 4, torch.uint8, 4), capacity=20)
+        FrameReplayBuffer(ReplaySpec((4, 8, 8), 2, 4, torch.uint8, 4), capacity=20)
 
 
+BUFFERS = (
+    (FrameReplayBuffer, ReplaySpec((84, 84), 2, 1, torch.uint8)),
+    (TransitionReplayBuffer, ReplaySpec((84,), 2)),
+)
+
+
+@pytest.mark.parametrize(("buffer", "spec"), BUFFERS)
 @pytest.mark.parametrize("capacity", [10**15, 10**18])
-def test_more_than_there_is_memory_is_refused(capacity: int) -> None:
-    for kind, spec in ((FrameReplay, ReplaySpec((84, 84), 2, 1, torch.uint8)), (Replay, ReplaySpec((84,), 2))):
-        with pytest.raises(UserError, match=rf"capacity {capacity:,} takes [\d,.]+ GB, which are not there; set less"):
-            kind(spec, capacity=capacity)
+def test_more_than_there_is_memory_is_refused(buffer: Any, spec: ReplaySpec, capacity: int) -> None:
+    with pytest.raises(UserError, match=rf"capacity {capacity:,} takes [\d,.]+ GB, which are not there; set less"):
+        buffer(spec, capacity=capacity)
 
 
-def test_a_replay_of_another_capacity_cannot_be_gone_on_with() -> None:
-    for kind, spec in ((FrameReplay, ReplaySpec((84, 84), 2, 1, torch.uint8)), (Replay, ReplaySpec((84,), 2))):
-        state = kind(spec, capacity=50).state_dict()
-        with pytest.raises(UserError, match=r"data\.capacity 40: the run began with 50"):
-            kind(spec, capacity=40).load_state_dict(state)
+@pytest.mark.parametrize(("buffer", "spec"), BUFFERS)
+def test_the_state_of_another_capacity_is_refused(buffer: Any, spec: ReplaySpec) -> None:
+    state = buffer(spec, capacity=50).state_dict()
+    with pytest.raises(UserError, match=r"data\.capacity 40: the run began with 50"):
+        buffer(spec, capacity=40).load_state_dict(state)

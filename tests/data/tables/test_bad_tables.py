@@ -42,8 +42,8 @@ def with_cell(row: int, column: str, value: object) -> Table:
 
 def train(table: Table, *settings: str) -> int:
     """The exit code of `aibig train` on a changed table."""
-    made = table(flowers())
-    content = made.to_csv(index=False) if isinstance(made, pd.DataFrame) else made
+    changed = table(flowers())
+    content = changed.to_csv(index=False) if isinstance(changed, pd.DataFrame) else changed
     Path("x.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     Path("x.yaml").write_text(
         "model: {name: net, hidden: 8}\ntask: {name: classification}\n"
@@ -57,7 +57,7 @@ REGRESSION = ("task.name=regression", "data.target=length")
 
 
 @pytest.mark.parametrize(
-    ("table", "settings", "said"),
+    ("table", "settings", "note"),
     [
         (lambda frame: frame, (), "data: categories (1): colour (blue, red, white)"),
         (lambda frame: frame.assign(ship="Titanic"), (), "data: left out: ship (is constant)"),
@@ -68,7 +68,7 @@ REGRESSION = ("task.name=regression", "data.target=length")
         (
             lambda frame: pd.concat([frame[frame["kind"] != "lily"], frame[frame["kind"] == "lily"][:1]]),
             ("data.split=random",),
-            "part has no row of class 'lily'",
+            "split has no row of class 'lily'",
         ),
         (with_cell(3, "length", NAN), ("data.missing=impute",), "data: missing cells imputed: length (1)"),
         (with_cell(3, "colour", NAN), ("data.missing=impute",), "colour (missing, blue, red, white)"),
@@ -89,10 +89,10 @@ REGRESSION = ("task.name=regression", "data.target=length")
     ids=range(14),
 )
 def test_it_trains_as_documented(
-    table: Table, settings: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+    table: Table, settings: tuple[str, ...], note: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(table, *settings) == 0
-    assert said in capsys.readouterr().err
+    assert note in capsys.readouterr().err
     assert main(["predict", "runs/x-0001", "x.csv"]) == 0
     assert main(["evaluate", "runs/x-0001", "--json"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -107,7 +107,7 @@ def test_it_trains_as_documented(
         (lambda frame: frame.assign(kind="rose"), (), "the target 'kind' has one class only, 'rose'"),
         (lambda frame: frame[["kind"]], (), "no column is left to learn from"),
         (lambda frame: frame[["kind"]].assign(same=1), (), "no column is left to learn from ('same' is constant)"),
-        (lambda frame: frame[:10], (), "3 classes, but 2 of 10 rows for the test part"),
+        (lambda frame: frame[:10], (), "3 classes, but 2 of 10 rows for the test split"),
         (lambda frame: frame[:1], (), "has one class only"),
         (with_cell(3, "kind", "tulip"), (), "class 'tulip' has 1 row; give more of it, leave it out, or set data."),
         (with_cell(3, "length", NAN), (), "x.csv:5: column 'length' is missing; fill it in, train with data.missing"),
@@ -138,7 +138,7 @@ def test_it_trains_as_documented(
         (
             lambda frame: frame.assign(day=pd.date_range("2024-01-01", periods=60).strftime("%d.%m.%Y")),
             ("data.max_categories=20",),
-            "column 'day' is text with 39 different values in 39 rows of the training part, such as",
+            "column 'day' is text with 39 different values in 39 rows of the training split, such as",
         ),
         (
             lambda frame: frame.assign(name=[f"flower {row}" for row in range(60)]),
@@ -167,7 +167,7 @@ def test_it_is_refused_in_one_line_and_nothing_is_left(
     table: Table, settings: tuple[str, ...], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(table, *settings) == 2
-    said = capsys.readouterr()
-    assert complaint in said.err and said.err.startswith("x.yaml:3: data: ")
-    assert said.err.count("\n") == 1 and not said.out
+    output = capsys.readouterr()
+    assert complaint in output.err and output.err.startswith("x.yaml:3: data: ")
+    assert output.err.count("\n") == 1 and not output.out
     assert not Path("runs").exists()

@@ -1,4 +1,4 @@
-"""Tables: what columns hold is found, fitted to the training part alone, and said."""
+"""Tables: what columns hold is inferred, fitted to the training split alone, and reported."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def people(count: int = 60) -> pd.DataFrame:
     )
 
 
-def made(frame: pd.DataFrame, split: dict[str, Any] | None = None, **settings: Any) -> ArrayData:
+def table_data(frame: pd.DataFrame, split: dict[str, Any] | None = None, **settings: Any) -> ArrayData:
     """The frame as data."""
     return ArrayData(from_frame(frame, **{"target": "who", **settings}), **(split or {}))
 
 
-def test_columns_are_found_and_said() -> None:
-    data = made(people())
+def test_the_kinds_of_columns_are_inferred_and_reported() -> None:
+    data = table_data(people())
     assert data.notes == [
         "rows: 39 train, 9 validation, 12 test",
         "numbers (1): age",
@@ -48,16 +48,16 @@ def test_columns_are_found_and_said() -> None:
     ]
     assert data.class_names == ["alive", "dead"]
     assert data.sample_shape == [7] and data.model_settings()["in_features"] == 7
-    assert made(people(), features=["id", "age"]).columns.names == ["id", "age"]  # type: ignore[union-attr]
+    assert table_data(people(), features=["id", "age"]).columns.names == ["id", "age"]  # type: ignore[union-attr]
 
 
-def test_encoding_is_fitted_on_the_training_part_alone() -> None:
+def test_encoding_is_fitted_on_the_training_split_alone() -> None:
     frame = people()
     frame.loc[frame.index[-20:], "age"] += 1000.0
     frame.loc[frame.index[-20:], "port"] = "New York"
     frame.loc[frame.index[:3], "age"] = np.nan
     frame["time"] = np.arange(60) / 2
-    data = made(
+    data = table_data(
         frame, {"scaling": "standard", "test_fraction": 0.34, "validation_fraction": 0.0}, time="time", missing="impute"
     )
     assert data.columns is not None
@@ -65,7 +65,7 @@ def test_encoding_is_fitted_on_the_training_part_alone() -> None:
     known = frame["age"][3:40]
     assert (age.shift, age.scale, age.fill) == pytest.approx((known.mean(), known.std(ddof=0), known.median()))
     assert port.categories == ["Cherbourg", "Queenstown", "Southampton"]
-    train, test = (data.parts[name][0] for name in ("train", "test"))
+    train, test = (data.splits[name][0] for name in ("train", "test"))
     assert train[:3, 0].tolist() == pytest.approx([(age.fill - age.shift) / age.scale] * 3, rel=1e-5)
     assert train[:, 1:4].sum(1).tolist() == [1.0] * 40 and not test[:, 1:4].any() and test[:, 0].min() > 10
     assert "cells with a category that training did not have, which count as none: 20 of 'port'" in data.notes
@@ -75,14 +75,14 @@ def test_encoding_is_fitted_on_the_training_part_alone() -> None:
 def test_a_missing_category_is_one_of_its_own() -> None:
     frame = people()
     frame.loc[4, "port"] = None
-    data = made(frame, {"validation_fraction": 0.0, "test_fraction": 0.0}, missing="impute", features=["port"])
+    data = table_data(frame, {"validation_fraction": 0.0, "test_fraction": 0.0}, missing="impute", features=["port"])
     assert data.columns is not None and data.columns.columns[0].categories[0] == ""
-    assert data.parts["train"][0][4].tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert data.splits["train"][0][4].tolist() == [1.0, 0.0, 0.0, 0.0]
 
 
 def test_what_was_fitted_survives_json() -> None:
     frame = people()
-    data = made(frame)
+    data = table_data(frame)
     assert data.columns is not None
     again = Columns.from_dict(json.loads(json.dumps(data.columns.to_dict())))
     shuffled = frame[frame.columns[::-1]].assign(more=1)
@@ -112,15 +112,17 @@ def test_targets_are_classes_or_values(target: Any, target_type: Any, classes: l
 
 def test_numbers_may_be_categories_and_columns_left_out() -> None:
     frame = people().assign(deck=[1, 2, 3] * 20)
-    data = made(frame, categories=["deck"], ignore=["port", "day", "adult"])
+    data = table_data(frame, categories=["deck"], ignore=["port", "day", "adult"])
     assert data.columns is not None and data.columns.names == ["age", "deck"]
     assert data.columns.columns[1].categories == ["1", "2", "3"]
 
 
 def test_scaling_by_range_and_none() -> None:
     for scaling, largest in (("range", 1.0), ("none", people()["age"].max())):
-        data = made(people(), {"scaling": scaling, "validation_fraction": 0.0, "test_fraction": 0.0}, features=["age"])
-        assert data.parts["train"][0].max() == pytest.approx(largest)
+        data = table_data(
+            people(), {"scaling": scaling, "validation_fraction": 0.0, "test_fraction": 0.0}, features=["age"]
+        )
+        assert data.splits["train"][0].max() == pytest.approx(largest)
 
 
 def write(frame: pd.DataFrame, name: str = "x.csv", **settings: Any) -> str:
@@ -129,19 +131,19 @@ def write(frame: pd.DataFrame, name: str = "x.csv", **settings: Any) -> str:
     return name
 
 
-@pytest.mark.parametrize("how", [{}, {"sep": "\t"}, {"sep": ";", "decimal": ","}, {"encoding": "utf-8-sig"}])
-def test_a_file_is_its_frame_however_it_is_written(how: dict[str, Any]) -> None:
+@pytest.mark.parametrize("dialect", [{}, {"sep": "\t"}, {"sep": ";", "decimal": ","}, {"encoding": "utf-8-sig"}])
+def test_a_file_is_its_frame_in_every_dialect(dialect: dict[str, Any]) -> None:
     frame = people().assign(height=np.random.default_rng(1).normal(1.7, 0.1, 60))
-    data = ArrayData(read_csv(path=write(frame, **how), target="who"))
-    assert data.fingerprint == made(frame).fingerprint
+    data = ArrayData(read_csv(path=write(frame, **dialect), target="who"))
+    assert data.fingerprint == table_data(frame).fingerprint
 
 
-def test_files_may_be_the_parts() -> None:
+def test_splits_may_have_files_of_their_own() -> None:
     frame = people()
     train, test = write(frame[:40]), write(frame[40:].assign(more=1), "test.csv")
     arrays = read_csv(path=train, test_path=test, target="who")
     data = ArrayData(arrays)
-    assert {name: len(rows) for name, (_, rows) in data.parts.items()} == {"train": 34, "validation": 6, "test": 20}
+    assert {name: len(rows) for name, (_, rows) in data.splits.items()} == {"train": 34, "validation": 6, "test": 20}
     frame.loc[45, "who"] = "ill"
     with pytest.raises(UserError, match=r"^test.csv:7: the target 'who' is 'ill', which is none of the classes"):
         read_csv(path=train, test_path=write(frame[40:], "test.csv"), target="who")
@@ -154,7 +156,7 @@ def test_files_may_be_the_parts() -> None:
 
 
 def test_a_line_is_named_as_an_editor_counts_them(tmp_path: Path) -> None:
-    Path("x.csv").write_text('a,b,who\n1,"x\ny",p\n\n2,z,q\ninf,z,q\n3,"x\ny",p\n' * 1)
+    Path("x.csv").write_text('a,b,who\n1,"x\ny",p\n\n2,z,q\ninf,z,q\n3,"x\ny",p\n')
     with pytest.raises(UserError, match=r"^x.csv:6: column 'a' is inf, which is not a finite number"):
         ArrayData(read_csv(path="x.csv", target="who"), validation_fraction=0.0, test_fraction=0.0)
 
@@ -173,10 +175,10 @@ def test_a_line_is_named_as_an_editor_counts_them(tmp_path: Path) -> None:
         (np.arange(60) * 1j, "column 'c' holds complex128"),
     ],
 )
-def test_frames_hold_more_kinds_than_files(cells: Any, described: str) -> None:
+def test_frames_hold_more_types_than_files(cells: Any, described: str) -> None:
     frame = pd.DataFrame({"c": cells, **people()[["age", "day", "who"]]})
     try:
-        said = "\n".join(made(frame, missing="impute").notes)
+        description = "\n".join(table_data(frame, missing="impute").notes)
     except UserError as error:
-        said = str(error)
-    assert described in said
+        description = str(error)
+    assert described in description

@@ -1,4 +1,4 @@
-"""Documents from files: the same text whatever holds it, and what is wrong with it said with file and line."""
+"""Documents from files: the same text from every format, and errors that name file and line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aibig.data.text.documents import PIECE, GivenTexts, TextFiles
+from aibig.data.text.documents import CHUNK_SIZE, InMemoryDocuments, TextFiles
 from aibig.data.text.text_data import TextData, read_text
 from aibig.errors import UserError
 
@@ -16,7 +16,7 @@ TEXTS = ["The first,\nof two lines.", "zweiter: größer 🙂", "third"]
 
 
 def write_jsonl(path: Path, texts: list[str], field: str = "text") -> Path:
-    path.write_text("\n".join(json.dumps({"id": 1, field: one}) for one in texts) + "\n\n", encoding="utf-8")
+    path.write_text("\n".join(json.dumps({"id": 1, field: text}) for text in texts) + "\n\n", encoding="utf-8")
     return path
 
 
@@ -35,13 +35,13 @@ def test_documents_are_lines_rows_and_files(tmp_path: Path) -> None:
     (folder / "e.md").write_text("not this", encoding="utf-8")
     assert list(read_text(path=str(folder))) == [*TEXTS, *TEXTS, TEXTS[0]]
     assert list(read_text(path=str(folder / "e.md"))) == ["not this"]
-    assert TextFiles(folder / "a.jsonl").several and not TextFiles(folder / "d.txt").several
+    assert TextFiles(folder / "a.jsonl").multiple and not TextFiles(folder / "d.txt").multiple
     assert list(TextFiles(write_jsonl(tmp_path / "x.jsonl", TEXTS, "body"), "body")) == TEXTS
 
 
 def test_line_ends_and_byte_order_mark_are_as_python_reads_them(tmp_path: Path) -> None:
     path = tmp_path / "windows.txt"
-    content = "a é\r\nb\rc\n" * 20_000  # a "\r\n" and a character of two bytes lie across chunks
+    content = "a é\r\nb\rc\n" * 20_000  # a "\r\n" and a character of two bytes lie across reads
     path.write_bytes(b"\xef\xbb\xbf" + content.encode())
     assert "".join(TextFiles(path)) == content.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -57,16 +57,15 @@ def test_line_ends_and_byte_order_mark_are_as_python_reads_them(tmp_path: Path) 
         "\n" * 10 + "é" * 200_000,
     ],
 )
-def test_long_documents_come_in_pieces_that_make_them_up(content: str, tmp_path: Path) -> None:
+def test_long_documents_come_in_chunks_that_add_up(content: str, tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_text(content, encoding="utf-8")
-    for documents in (TextFiles(tmp_path / "long.txt"), GivenTexts([content])):
-        pieces = list(documents.pieces())
-        assert "".join(piece.text for piece in pieces) == content
-        assert [piece.opens for piece in pieces] == [True] + [False] * (len(pieces) - 1) and len(pieces) > 2
-        assert max(len(piece.text) for piece in pieces) <= 2 * PIECE
-    assert pieces[-1].position == 0 and list(TextFiles(tmp_path / "long.txt").pieces())[-1].position == len(
-        content.encode()
-    )
+    for documents in (TextFiles(tmp_path / "long.txt"), InMemoryDocuments([content])):
+        chunks = list(documents.chunks())
+        assert "".join(chunk.text for chunk in chunks) == content
+        assert [chunk.begins_document for chunk in chunks] == [True] + [False] * (len(chunks) - 1) and len(chunks) > 2
+        assert max(len(chunk.text) for chunk in chunks) <= 2 * CHUNK_SIZE
+    assert chunks[-1].bytes_read == 0
+    assert [*TextFiles(tmp_path / "long.txt").chunks()][-1].bytes_read == len(content.encode())
 
 
 @pytest.mark.parametrize(
@@ -94,20 +93,20 @@ def test_bad_parquet_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(UserError, match=r"x\.parquet: has no field 'contents'; did you mean 'content'\?"):
         list(TextFiles(path, "contents"))
     path.write_bytes(b"no parquet")
-    with pytest.raises(UserError, match=r"x\.parquet: is no parquet file that can be read"):
+    with pytest.raises(UserError, match=r"x\.parquet: can't be read as a parquet file"):
         list(TextFiles(path))
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(UserError, match=r"x\.parquet: pyarrow.* pip install 'aibig\[parquet\]'"):
         list(TextFiles(path))
 
 
-def test_what_is_no_text_or_unreadable_is_named(tmp_path: Path) -> None:
+def test_what_is_not_text_or_unreadable_is_named(tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_bytes(b"a" * 70_000 + "é".encode() * 3 + b"\xff")
     with pytest.raises(UserError, match=r"long\.txt: is not UTF-8 text \(byte 70006\)"):
         list(TextFiles(tmp_path / "long.txt"))
     with pytest.raises(UserError, match=r"text number 1 must be text, not 5"):
         TextData(["a", 5])  # type: ignore[list-item]
-    gone = TextFiles(tmp_path / "long.txt")
+    deleted = TextFiles(tmp_path / "long.txt")
     (tmp_path / "long.txt").unlink()
     with pytest.raises(UserError, match=r"long\.txt: cannot be read: No such file"):
-        list(gone)
+        list(deleted)

@@ -1,4 +1,4 @@
-"""Tokenizers that are loaded, and how fast ways give the library's own tokens."""
+"""Tokenizers that are loaded, and the fast path that gives the same tokens as the library."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ SAMPLE = "Größe: 12 €, naïve 日本語 🙂\n\ttabs  and   spaces\n" * 3
 
 def byte_level(path: Path, **parts: Any) -> Library:
     """A tokenizer as published ones are: byte-level BPE with a start that is put before a text, saved at `path`."""
-    made = make_tokenizer("bpe", SAMPLE, 300)
-    made.save(path)
+    make_tokenizer("bpe", SAMPLE, 300).save(path)
     library = Library.from_file(str(path))
     library.add_special_tokens(["<s>", "<|end_of_text|>"])
     library.add_tokens(["spaces"])
@@ -40,19 +39,19 @@ def byte_level(path: Path, **parts: Any) -> Library:
 
 @pytest.mark.parametrize("kind", ["characters", "bytes", "words", "bpe"])
 def test_saved_tokenizers_are_loaded(kind: str, tmp_path: Path) -> None:
-    made = make_tokenizer(kind, SAMPLE, 300, end_of_text=True)
-    made.save(tmp_path / "tokenizer.json")
+    trained = make_tokenizer(kind, SAMPLE, 300, with_eos_token=True)
+    trained.save(tmp_path / "tokenizer.json")
     loaded = load_tokenizer(tmp_path / "tokenizer.json")
-    assert loaded.encode(SAMPLE).tolist() == made.encode(SAMPLE).tolist() and loaded.vocab_size == made.vocab_size
-    assert loaded.end_of_text == made.end_of_text and (loaded.end_of_text is not None) == (kind == "bpe")
+    assert loaded.encode(SAMPLE).tolist() == trained.encode(SAMPLE).tolist() and loaded.vocab_size == trained.vocab_size
+    assert loaded.eos_token_id == trained.eos_token_id and (loaded.eos_token_id is not None) == (kind == "bpe")
     if kind in ("words", "bpe"):  # as other programs read it
-        assert Library.from_file(str(tmp_path / "tokenizer.json")).get_vocab_size() == made.vocab_size
+        assert Library.from_file(str(tmp_path / "tokenizer.json")).get_vocab_size() == trained.vocab_size
 
 
-def test_a_loaded_tokenizer_puts_nothing_around_texts_and_knows_its_special_tokens(tmp_path: Path) -> None:
+def test_a_loaded_tokenizer_adds_no_special_tokens_and_recognises_them(tmp_path: Path) -> None:
     library = byte_level(tmp_path / "tokenizer.json")
     loaded = load_tokenizer(tmp_path / "tokenizer.json")
-    assert loaded.end_of_text == library.token_to_id("<|end_of_text|>")
+    assert loaded.eos_token_id == library.token_to_id("<|end_of_text|>")
     assert loaded.encode(SAMPLE).tolist() == library.encode(SAMPLE).ids[1:]
     assert loaded.decode(loaded.encode(SAMPLE)) == SAMPLE
     lengths = loaded.byte_lengths()
@@ -70,40 +69,45 @@ def test_a_loaded_tokenizer_puts_nothing_around_texts_and_knows_its_special_toke
         ({"decoder": decoders.Sequence([decoders.ByteLevel()])}, True),
     ],
 )
-def test_byte_lengths_are_told_only_where_tokens_are_bytes(parts: dict[str, Any], known: bool, tmp_path: Path) -> None:
+def test_byte_lengths_are_known_only_where_tokens_spell_out_bytes(
+    parts: dict[str, Any], known: bool, tmp_path: Path
+) -> None:
     byte_level(tmp_path / "tokenizer.json", **parts)
     assert (load_tokenizer(tmp_path / "tokenizer.json").byte_lengths() is not None) == known
 
 
-def test_numbers_that_are_left_out_count(tmp_path: Path) -> None:
+def test_unused_ids_count_in_the_vocabulary(tmp_path: Path) -> None:
     library = Library(models.WordLevel({"<unk>": 0, "a": 7}, unk_token="<unk>"))
     assert LibraryTokenizer("library", library).vocab_size == 8
 
 
 @pytest.mark.parametrize("kind", ["bpe", "words"])
-def test_texts_that_are_cut_have_the_same_tokens(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer_module, "PIECES_REMEMBERED", 20)
+def test_pretokenized_texts_have_the_same_tokens(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer_module, "MAX_CACHED_PRETOKENS", 20)
     draw = random.Random(0)
     letters = " \n\t\r\x0b\x0c\x01\x1c\x1f\x7f\x85\xa0\u2003\u2028\u200b\ufeffabs''!_.12²é日🙂—"
-    made = make_tokenizer(kind, ["".join(draw.choices(letters, k=2_000)), "a ab aab bba\n"], 400, end_of_text=True)
-    assert isinstance(made, LibraryTokenizer) and made._cut is not None
+    tokenizer = make_tokenizer(
+        kind, ["".join(draw.choices(letters, k=2_000)), "a ab aab bba\n"], 400, with_eos_token=True
+    )
+    assert isinstance(tokenizer, LibraryTokenizer) and tokenizer._pretokenize is not None
     texts = ["".join(draw.choices(letters, k=draw.randrange(30))) for _ in range(2_000)]
     texts += ["a <|endoftext|>b", "<|endoftext|> \n<|endoftext|>", "don't  he 's ('self's')", ""]
-    for text, tokens in zip(texts, made.encode_all(texts), strict=True):
-        assert tokens.tolist() == made._tokenizer.encode(text).ids, repr(text)
+    for text, tokens in zip(texts, tokenizer.encode_batch(texts), strict=True):
+        assert tokens.tolist() == tokenizer._tokenizer.encode(text).ids, repr(text)
 
 
 @pytest.mark.parametrize("letters", ["ab12.,'é日 \n", "ab, \n\n\n    ", "ab12.,("])
-def test_a_long_document_that_comes_in_pieces_has_the_same_tokens(
+def test_a_long_document_that_comes_in_chunks_has_the_same_tokens(
     letters: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents, "PIECE", 50)
+    monkeypatch.setattr(documents, "CHUNK_SIZE", 50)
     draw = random.Random(0)
     text = "".join(draw.choices(letters, k=5_000))
-    made = make_tokenizer("bpe", [text, "a,b ab,1 12.\n    b\n"] * 3, 400)
-    pieces = [piece.text for piece in documents.GivenTexts(text).pieces()]
-    assert len(pieces) > 50 and "".join(pieces) == text
-    assert [int(token) for tokens in made.encode_all(pieces) for token in tokens] == made.encode(text).tolist()
+    tokenizer = make_tokenizer("bpe", [text, "a,b ab,1 12.\n    b\n"] * 3, 400)
+    chunks = [chunk.text for chunk in documents.InMemoryDocuments(text).chunks()]
+    assert len(chunks) > 50 and "".join(chunks) == text
+    encoded = tokenizer.encode_batch(chunks)
+    assert [int(token) for tokens in encoded for token in tokens] == tokenizer.encode(text).tolist()
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,7 @@ def test_a_long_document_that_comes_in_pieces_has_the_same_tokens(
         {"normalizer": normalizers.Replace("  ", " ")},
     ],
 )
-def test_others_are_not_cut(parts: dict[str, Any], tmp_path: Path) -> None:
+def test_other_tokenizers_encode_whole_texts(parts: dict[str, Any], tmp_path: Path) -> None:
     library = byte_level(tmp_path / "tokenizer.json", **parts)
     assert load_tokenizer(tmp_path / "tokenizer.json").encode(SAMPLE).tolist() == library.encode(SAMPLE).ids[1:]
     library = byte_level(tmp_path / "tokenizer.json")
@@ -129,8 +133,8 @@ def test_a_config_takes_a_tokenizer_file_in_place_of_a_kind(tmp_path: Path) -> N
     small = {"path": str(tmp_path / "x.txt"), "batch_size": 1, "context": 4}
     data = datasets.create("text", tokenizer=str(tmp_path / "tokenizer.json"), **small)
     assert (
-        data.tokenizer.decode(data.parts["train"].tolist())
-        == (SAMPLE * 3)[: len(data.tokenizer.decode(data.parts["train"].tolist()))]
+        data.tokenizer.decode(data.splits["train"].tolist())
+        == (SAMPLE * 3)[: len(data.tokenizer.decode(data.splits["train"].tolist()))]
     )
     with pytest.raises(
         UserError, match=r"tokenizer of dataset 'text' must be one of .* not 'bpee'; did you mean 'bpe'"
@@ -171,8 +175,7 @@ def test_a_resume_with_another_tokenizer_names_the_tokenizer(tmp_path: Path) -> 
         aibig.train(
             config | {"trainer": {"max_steps": 4, "threads": 1, "save_every": 2}}, out=tmp_path / "run", resume=True
         )
-    again = load_tokenizer(run.path / "model" / "model.json")
-    again.save(tmp_path / "tokenizer.json")
+    load_tokenizer(run.path / "model" / "model.json").save(tmp_path / "tokenizer.json")
     aibig.train(
         config | {"trainer": {"max_steps": 4, "threads": 1, "save_every": 2}}, out=tmp_path / "run", resume=True
     )

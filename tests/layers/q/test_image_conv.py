@@ -1,4 +1,4 @@
-"""A convolution over pictures is nn.Conv2d, whichever way it is computed."""
+"""A convolution over images is nn.Conv2d, whichever way it is computed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from aibig.layers.q.image_conv import PictureConv2d
+from aibig.layers.q.image_conv import ImageConv2d
 
 
 @pytest.mark.parametrize(
@@ -21,20 +21,20 @@ from aibig.layers.q.image_conv import PictureConv2d
     ],
 )
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("of_bytes", [True, False])
+@pytest.mark.parametrize("as_bytes", [True, False])
 def test_it_gives_what_a_convolution_does(
-    kernel: int, stride: int, padding: int, shape: tuple[int, int, int], layout: torch.memory_format, of_bytes: bool
+    kernel: int, stride: int, padding: int, shape: tuple[int, int, int], layout: torch.memory_format, as_bytes: bool
 ) -> None:
     torch.manual_seed(0)
-    ours = PictureConv2d(shape[0], 6, kernel, stride, padding).double()
+    ours = ImageConv2d(shape[0], 6, kernel, stride, padding).double()
     theirs = nn.Conv2d(shape[0], 6, kernel, stride, padding).double()
     theirs.load_state_dict(ours.state_dict())
-    pictures = torch.randint(256, (3, *shape), dtype=torch.uint8).contiguous(memory_format=layout)
-    numbers = pictures.double() / 255.0
-    given, expected = ours(pictures if of_bytes else numbers), theirs(numbers)
-    torch.testing.assert_close(given, expected)
-    for one in (given, expected):
-        one.square().sum().backward()
+    images = torch.randint(256, (3, *shape), dtype=torch.uint8).contiguous(memory_format=layout)
+    numbers = images.double() / 255.0
+    outputs, expected = ours(images if as_bytes else numbers), theirs(numbers)
+    torch.testing.assert_close(outputs, expected)
+    outputs.square().sum().backward()
+    expected.square().sum().backward()
     torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
     torch.testing.assert_close(ours.bias.grad, theirs.bias.grad)
 
@@ -42,9 +42,9 @@ def test_it_gives_what_a_convolution_does(
 @pytest.mark.parametrize("settings", [(8, 4), (3, 1, 1)])
 def test_half_precision_rounds_as_autocast_does(settings: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    ours = PictureConv2d(4, 32, *settings)
-    pictures = torch.randint(256, (2, 4, 36, 36), dtype=torch.uint8)
+    ours = ImageConv2d(4, 32, *settings)
+    images = torch.randint(256, (2, 4, 36, 36), dtype=torch.uint8)
     with torch.autocast("cpu", torch.bfloat16):
-        given = ours(pictures)
-    assert given.dtype == torch.bfloat16
-    torch.testing.assert_close(given.float(), ours(pictures), rtol=0.02, atol=0.02)
+        outputs = ours(images)
+    assert outputs.dtype == torch.bfloat16
+    torch.testing.assert_close(outputs.float(), ours(images), rtol=0.02, atol=0.02)

@@ -1,4 +1,4 @@
-"""What people expect of a trainer: early stopping, callbacks, TensorBoard, and that an error costs nothing."""
+"""The trainer: early stopping, callbacks, TensorBoard, and that an error loses nothing."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def test_the_best_model_is_that_of_the_chosen_metric(metric: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("config", "change", "complaint"),
+    ("config", "overrides", "error"),
     [
         (NETS, {"trainer.best_metric": "acuracy"}, r"did you mean 'accuracy' or .*; there are: accuracy, "),
         (DQN, {"trainer.best_metric": "loss"}, "'loss' is not evaluated; there are: mean_return"),
-        (NETS, {"trainer.patience": 2, "data.validation_fraction": 0}, "patience: there is no validation part"),
+        (NETS, {"trainer.patience": 2, "data.validation_fraction": 0}, "patience: there is no validation split"),
     ],
 )
 def test_a_selection_that_cannot_be_is_refused_before_the_first_update(
-    config: dict[str, Any], change: dict[str, Any], complaint: str
+    config: dict[str, Any], overrides: dict[str, Any], error: str
 ) -> None:
-    with pytest.raises(aibig.UserError, match=complaint):
-        aibig.train(config, change)
+    with pytest.raises(aibig.UserError, match=error):
+        aibig.train(config, overrides)
     assert not list(Path("runs").iterdir()), "a folder was left"
 
 
@@ -76,7 +76,7 @@ def test_a_model_that_does_not_fit_its_data_leaves_no_folder(monkeypatch: pytest
 
 
 def test_the_limit_that_ended_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    limits = Limits({"steps": 10, "samples": 100}, seconds=5.0)
+    limits = Limits({"steps": 10, "samples": 100}, max_seconds=5.0)
     assert limits.reached(Progress(step=9), 4.9) is None
     assert limits.reached(Progress(step=9), 5.0) == "max_minutes"
     assert limits.reached(Progress(step=9, counts={"samples": 100}), 1.0) == "max_samples"
@@ -87,76 +87,76 @@ def test_the_limit_that_ended_a_run_is_named(tmp_path: Path, capsys: pytest.Capt
     assert "ended by max_epochs; run: runs/digits-0001\n" in capsys.readouterr().out
 
 
-class Listener(aibig.Callback):
-    """Notes what it is told; raises where it shall."""
+class Recorder(aibig.Callback):
+    """Records its calls; raises at one of them."""
 
     def __init__(self, raise_at: tuple[str, int] = ("", 0)) -> None:
-        self.heard: list[tuple[str, Any]] = []
+        self.calls: list[tuple[str, Any]] = []
         self.raise_at = raise_at
 
-    def hear(self, moment: str, step: int, fact: Any) -> None:
-        self.heard.append((moment, fact))
-        if (moment, step) == self.raise_at:
+    def record(self, event: str, step: int, argument: Any) -> None:
+        self.calls.append((event, argument))
+        if (event, step) == self.raise_at:
             raise Boom
 
     def on_begin(self, trainer: Any) -> None:
-        self.hear("begin", trainer.progress.step, trainer)
+        self.record("begin", trainer.progress.step, trainer)
 
     def on_log(self, line: Any) -> None:
-        self.hear("log", line["step"], line)
+        self.record("log", line["step"], line)
 
     def on_evaluation(self, line: Any) -> None:
-        self.hear(line["kind"], line["step"], line)
+        self.record(line["kind"], line["step"], line)
 
     def on_save(self, path: Path) -> None:
-        self.hear("save", int(path.name[5:]), path)
+        self.record("save", int(path.name[5:]), path)
 
     def on_end(self, result: Any) -> None:
-        self.hear("end", result.progress.step, result)
+        self.record("end", result.progress.step, result)
 
 
-def test_callbacks_hear_of_everything_and_change_nothing(tmp_path: Path) -> None:
-    listener = Listener()
-    aibig.train(NETS, out=tmp_path / "heard", callbacks=[listener])
+def test_callbacks_are_called_and_change_nothing(tmp_path: Path) -> None:
+    recorder = Recorder()
+    aibig.train(NETS, out=tmp_path / "watched", callbacks=[recorder])
     aibig.train(NETS, out=tmp_path / "alone")
-    assert_same_run(tmp_path / "heard", tmp_path / "alone")
-    moments = [moment for moment, _ in listener.heard]
-    assert moments[0] == "begin" and moments[-2:] == ["test", "end"] and "save" in moments
-    written = [json.loads(line) for line in (tmp_path / "heard" / "metrics.jsonl").read_text().splitlines()]
-    assert [fact for _, fact in listener.heard if isinstance(fact, dict)] == written
+    assert_same_run(tmp_path / "watched", tmp_path / "alone")
+    events = [event for event, _ in recorder.calls]
+    assert events[0] == "begin" and events[-2:] == ["test", "end"] and "save" in events
+    written = [json.loads(line) for line in (tmp_path / "watched" / "metrics.jsonl").read_text().splitlines()]
+    assert [argument for _, argument in recorder.calls if isinstance(argument, dict)] == written
     first = written[0]
     assert first["kind"] == "train" and first["parameter_norm"] > 0 and first["gradient_norm"] > 0
     assert 0.05 < first["peak_memory_gb"] < 100
-    assert listener.heard[-1][1].stopped_by == "max_steps"
+    assert recorder.calls[-1][1].stopped_by == "max_steps"
 
 
 @pytest.mark.parametrize("raise_at", [("log", 40), ("validation", 40), ("save", 40)])
-def test_a_callback_that_fails_costs_nothing(
+def test_a_callback_that_fails_loses_nothing(
     raise_at: tuple[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = {**NETS, "trainer": {**NETS["trainer"], "save_every": 40}}
     with pytest.raises(Boom):
-        aibig.train(config, out=tmp_path / "parts", callbacks=[Listener(raise_at)])
-    assert "everything so far is saved; mend it and go on with --resume" in capsys.readouterr().err
+        aibig.train(config, out=tmp_path / "parts", callbacks=[Recorder(raise_at)])
+    assert "everything so far is saved; fix it and go on with --resume" in capsys.readouterr().err
     aibig.train(config, out=tmp_path / "parts", resume=True)
     aibig.train(config, out=tmp_path / "whole")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.mark.parametrize(
-    ("family", "error"), [("nets", Boom), ("dqn", Boom), ("nets", aibig.UserError("b.png: is no picture"))]
+    ("family", "error"), [("nets", Boom), ("dqn", Boom), ("nets", aibig.UserError("b.png: is no image"))]
 )
-def test_an_evaluation_that_fails_costs_nothing(
+def test_an_evaluation_that_fails_loses_nothing(
     family: str, error: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from aibig.training.trainer import Trainer
 
-    evaluated = Trainer._validation_metrics
+    validation_metrics = Trainer._validation_metrics
 
     def failing(self: Trainer) -> dict[str, float]:
         if self.progress.step == 40:
             raise error
-        return evaluated(self)
+        return validation_metrics(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_validation_metrics", failing)
@@ -171,12 +171,12 @@ def test_an_evaluation_that_fails_costs_nothing(
 def test_an_error_within_an_update_leaves_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    drawn, next_batch = 0, Classification.next_batch
+    batches, next_batch = 0, Classification.next_batch
 
     def failing(self: Classification) -> Any:
-        nonlocal drawn
-        drawn += 1
-        if drawn == 46:
+        nonlocal batches
+        batches += 1
+        if batches == 46:
             raise Boom
         return next_batch(self)
 
@@ -185,7 +185,7 @@ def test_an_error_within_an_update_leaves_the_last_checkpoint(
         patch.setattr(Classification, "next_batch", failing)
         with pytest.raises(Boom):
             aibig.train(config, out=tmp_path / "parts")
-    assert "the last checkpoint is of step 40; mend it" in capsys.readouterr().err
+    assert "the last checkpoint is of step 40; fix it" in capsys.readouterr().err
     aibig.train(config, out=tmp_path / "parts", resume=True)
     aibig.train(config, out=tmp_path / "whole")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
@@ -213,9 +213,9 @@ def test_tensorboard_has_each_point_once_after_a_resume(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     written = [line for line in lines(tmp_path / "run") if line["kind"] == "train"]
-    points = [(one.step, one.value) for one in events.Scalars("train/loss")]
+    points = [(event.step, event.value) for event in events.Scalars("train/loss")]
     assert points == [(line["step"], pytest.approx(line["loss"])) for line in written]
-    assert [one.step for one in events.Scalars("test/accuracy")] == [60]
+    assert [event.step for event in events.Scalars("test/accuracy")] == [60]
 
 
 class Fails(aibig.Callback):
@@ -225,12 +225,12 @@ class Fails(aibig.Callback):
         self.at = at
 
     def on_begin(self, trainer: Any) -> None:
-        draw = trainer.task.next_batch
+        original = trainer.task.next_batch
 
         def next_batch() -> Any:
             if trainer.progress.step == self.at:
                 raise Boom
-            return draw()
+            return original()
 
         trainer.task.next_batch = next_batch
 

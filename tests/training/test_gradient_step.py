@@ -1,4 +1,4 @@
-"""The step as an accelerator takes it: the device decides, the host does not look."""
+"""The step as an accelerator takes it: the device decides, the host does not check."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def test_the_device_skips_what_is_not_finite(with_scaler: bool, loss: float, poi
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0) if with_scaler else None
     step = GradientStep(adamw()(model), list(model.parameters()), World(), torch.device("cpu"), scaler)
     step.host_checks = False  # fused AdamW honours found_inf on the CPU too
-    before = [one.detach().clone() for one in model.parameters()]
+    before = [parameter.detach().clone() for parameter in model.parameters()]
     value = model(torch.ones(1, 2)).sum() + poison * model.weight.sum()
     (value if scaler is None else scaler.scale(value)).backward()
-    taken, metrics = step.take(torch.tensor(loss), None)
+    taken, metrics = step.step(torch.tensor(loss), None)
     finite = loss == 1.0 and poison == 0.0
     assert taken and float(metrics["skipped"]) == (0.0 if finite else 1.0)
     unchanged = all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
     assert unchanged != finite
-    assert all(one.grad is None for one in model.parameters())
+    assert all(parameter.grad is None for parameter in model.parameters())

@@ -12,14 +12,18 @@ import torch
 PACKAGES = ("aibig", "torch", "torchvision", "numpy", "scikit-learn", "gymnasium", "tokenizers")
 
 
-def environment(device: torch.device) -> dict[str, str]:
-    """What decides speed and last digits: versions, operating system, processor and device."""
+def system_info(device: torch.device) -> dict[str, str]:
+    """What decides speed and last digits: versions, operating system, processor and device.
+
+    Args:
+        device: that the run computes on.
+    """
     versions = {name: version for name in PACKAGES if (version := _version(name)) is not None}
-    facts = {"python": platform.python_version(), **versions, "system": platform.platform(), "processor": _processor()}
-    facts["cores"] = str(os.cpu_count())
+    info = {"python": platform.python_version(), **versions, "system": platform.platform(), "processor": _processor()}
+    info["cores"] = str(os.cpu_count())
     if device.type == "cuda":
-        facts["accelerator"] = torch.cuda.get_device_name(device)
-    return facts
+        info["accelerator"] = torch.cuda.get_device_name(device)
+    return info
 
 
 def _version(name: str) -> str | None:

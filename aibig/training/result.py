@@ -1,0 +1,29 @@
+"""The result of a run. Knows no trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aibig.training.limits import Progress
+
+INTERRUPTED = "interrupted"
+
+
+@dataclass
+class Result:
+    """The result of a run.
+
+    Args:
+        metrics: test metrics of the model as it is left; empty if there is no test split, or the run was interrupted.
+        progress: how far the run came.
+        stopped_by: the limit that ended it, as its setting is called ("max_epochs", "patience"), or "interrupted".
+    """
+
+    metrics: dict[str, float]
+    progress: Progress
+    stopped_by: str
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user stopped it."""
+        return self.stopped_by == INTERRUPTED
