@@ -204,15 +204,15 @@ def test_overrides_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
     assert yaml.safe_load(Path("run/config.yaml").read_text())["seed"] == 1
 
 
-def test_a_mistake_costs_no_torch(tmp_path: Path) -> None:
+def test_a_misspelt_name_costs_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from aibig.cli import main\n"
-        "code = main(['train', '--config', 'nets/digits', 'optimizer.learnrate=1'])\n"
+        "code = main(['train', '--config', 'nets/digits', 'optimizer.name=adamm'])\n"
         "print(code, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "2 False\n"
-    assert done.stderr == "command line: optimizer.learnrate: unknown setting; did you mean 'lr'?\n"
+    assert done.stderr == "command line: optimizer.name: unknown optimizer 'adamm'; did you mean 'adam' or 'adamw'?\n"
 
 
 def test_a_folder_in_use_is_never_written_into(capsys: pytest.CaptureFixture[str]) -> None:

@@ -267,11 +267,21 @@ def _check(config: Config) -> None:
         config.values["seed"] = check_value(config.values.get("seed", 0), NonNegativeInt)
     except UserError as error:
         note("seed", error)
-    for section in _sections_of(config, note):
-        _check_named(config, section, note)
-    if "finetune" in config.values:
-        _check_settings(config, "finetune", "finetune", read_settings(FINETUNE), note)
-    _check_settings(config, "trainer", "the trainer", read_settings(TRAINER), note)
+    sections = _sections_of(config, note)
+    for section in sections:
+        _check_name(config, section, note)
+    if not mistakes:  # settings take importing what is named, and with it torch
+        for section in sections:
+            name, registry = config.name_of(section), SECTIONS[section]
+            try:
+                declared = registry.settings(name)
+            except UserError as error:  # a package that it needs is missing
+                note(f"{section}.name", error)
+            else:
+                _check_settings(config, section, f"{registry.kind} {name!r}", declared, note)
+        for section, target in UNNAMED_SECTIONS.items():
+            if section == "trainer" or section in config.values:
+                _check_settings(config, section, f"the section {section!r}", read_settings(target), note)
     if mistakes:
         lines = [f"{_location(config, key)}: {key}: {message}" for key, message in _in_order(config, mistakes)]
         raise UserError("\n".join(lines))
@@ -292,7 +302,7 @@ def _sections_of(config: Config, note: Any) -> list[str]:
     return [*always, *needed]
 
 
-def _check_named(config: Config, section: str, note: Any) -> None:
+def _check_name(config: Config, section: str, note: Any) -> None:
     values = config.values.setdefault(section, {"name": DEFAULT_NAMES[section]} if section in DEFAULT_NAMES else None)
     registry: Registry = SECTIONS[section]
     if not isinstance(values, dict):
@@ -303,10 +313,9 @@ def _check_named(config: Config, section: str, note: Any) -> None:
     if not isinstance(name, str | PythonObject):
         return note(section, f"needs a name; there are: {', '.join(registry.names()) or 'none'}")
     try:
-        declared = registry.settings(name)
+        registry.entry(name)
     except UserError as error:
-        return note(f"{section}.name", error)
-    _check_settings(config, section, f"{registry.kind} {name!r}", declared, note)
+        note(f"{section}.name", error)
 
 
 def _check_settings(config: Config, section: str, owner: str, declared: Mapping[str, Setting], note: Any) -> None:

@@ -1,4 +1,4 @@
-"""Settings as constructors declare them: read from a signature without importing it, then checked.
+"""Settings as constructors declare them: read from a signature, then checked.
 
 The signature is the schema. A setting is a keyword of a constructor; its annotation says what it may be
 (`PositiveInt`, `Fraction`, `Literal[...]`), its default says what it is when nobody sets it.
@@ -6,9 +6,7 @@ The signature is the schema. A setting is a keyword of a constructor; its annota
 
 from __future__ import annotations
 
-import ast
 import importlib
-import importlib.util
 import inspect
 import math
 import types
@@ -54,7 +52,7 @@ class Setting:
 
     Args:
         name: of the keyword.
-        annotation: the type; Any where it is unknown.
+        annotation: the type; Any for a parameter without annotation, `Unreadable` where it can't be told.
         default: REQUIRED without one.
         about: the line on it in the docstring that documents it, "" without one.
     """
@@ -63,6 +61,21 @@ class Setting:
     annotation: Any = Any
     default: Any = REQUIRED
     about: str = ""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An annotation that can't be evaluated, so that no value can be checked against it.
+
+    Args:
+        source: as it is written.
+        module: where it is written.
+        reason: why it can't be evaluated.
+    """
+
+    source: str
+    module: str
+    reason: str
 
 
 def read_settings(target: str | Callable[..., Any], *, positional: bool = False) -> dict[str, Setting]:
@@ -74,33 +87,21 @@ def read_settings(target: str | Callable[..., Any], *, positional: bool = False)
     The line on a setting is that of the class itself, or else of the base class that declares it.
 
     Args:
-        target: a callable, or "module:attribute", which is parsed and not imported.
+        target: a callable, or "module:attribute".
         positional: whether positional parameters are settings too, as in other packages' models.
     """
-    if isinstance(target, str):
-        try:
-            settings = _settings_of_source(*target.split(":"), positional=positional)
-        except _NotLiteral:  # a default that only its own module knows
-            settings = None
-        if settings is not None:
-            return settings
-        target = import_object(target)
-    return _settings_of_object(target.func if isinstance(target, partial) else target, positional=positional)
+    target = import_object(target)
+    return _settings_of(target.func if isinstance(target, partial) else target, positional)
 
 
 def documentation(target: str | Callable[..., Any]) -> str:
     """The docstring of a callable, "" without one.
 
     Args:
-        target: the callable, or "module:attribute", which is parsed and not imported.
+        target: the callable, or "module:attribute".
     """
-    if not isinstance(target, str):
-        return inspect.getdoc(target.func if isinstance(target, partial) else target) or ""
-    module, _, attribute = target.partition(":")
-    match _find_definition(module, attribute):
-        case (ast.ClassDef() | ast.FunctionDef()) as node, _:
-            return ast.get_docstring(node) or ""
-    return ""
+    target = import_object(target)
+    return inspect.getdoc(target.func if isinstance(target, partial) else target) or ""
 
 
 def import_object(target: str | Callable[..., Any]) -> Callable[..., Any]:
@@ -124,8 +125,14 @@ def check_value(value: Any, annotation: Any) -> Any:
         annotation: the type.
 
     Raises:
-        UserError: "must be ..., not ...", with the nearest name among those that are accepted.
+        UserError: "must be ..., not ...", with the nearest name among those that are accepted; or the type can't be
+            read.
     """
+    if isinstance(annotation, Unreadable):
+        raise UserError(
+            f"can't be checked: its annotation {annotation.source!r} in {annotation.module} can't be read "
+            f"({annotation.reason}); import what it names where the module is run, not for type checking alone"
+        )
     converted = _convert(value, annotation)
     if converted is _MISFIT:
         hint = nearest(value, _literals(annotation)) if isinstance(value, str) else ""
@@ -162,6 +169,8 @@ def type_description(annotation: Any) -> str:
     """
     if annotation is None or annotation is type(None):
         return "null"
+    if isinstance(annotation, Unreadable):
+        return annotation.source
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         ranges = [extra.description for extra in arguments[1:] if isinstance(extra, Range)]
@@ -236,7 +245,8 @@ def _convert_scalar(value: Any, kind: type) -> Any:
     return value if isinstance(value, kind) else _MISFIT
 
 
-def _settings_of_object(target: Callable[..., Any], *, positional: bool) -> dict[str, Setting]:
+@cache
+def _settings_of(target: Callable[..., Any], positional: bool) -> dict[str, Setting]:
     settings: dict[str, Setting] = {}
     docstrings = []
     for kind in target.__mro__ if isinstance(target, type) else [target]:
@@ -245,130 +255,26 @@ def _settings_of_object(target: Callable[..., Any], *, positional: bool) -> dict
             continue
         function = vars(kind)["__init__"] if isinstance(target, type) else target
         docstrings.append(function.__doc__)
-        try:
-            hints = typing.get_type_hints(function, include_extras=True)
-        except (NameError, TypeError):
-            hints = {}
         parameters = inspect.signature(kind).parameters.values()
         for parameter in parameters:
-            name, default = parameter.name, parameter.default
             is_keyword = parameter.kind is parameter.KEYWORD_ONLY
             if is_keyword or (positional and parameter.kind is parameter.POSITIONAL_OR_KEYWORD):
-                settings.setdefault(name, Setting(name, hints.get(name, Any), default))
+                setting = Setting(parameter.name, _annotation(function, parameter), parameter.default)
+                settings.setdefault(parameter.name, setting)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
         positional = False  # a base class is reached by `**settings`
-    return _with_docs(settings, *reversed(docstrings))
+    docs = {name: text for docstring in reversed(docstrings) for name, text in parameter_docs(docstring).items()}
+    return {name: replace(setting, about=docs.get(name, "")) for name, setting in settings.items()}
 
 
-def _settings_of_source(
-    module: str, name: str, *, positional: bool, any_package: bool = True
-) -> dict[str, Setting] | None:
-    """The settings of what `name` means in a parsed module; None if that is not found."""
-    match _find_definition(module, name, any_package):
-        case ast.FunctionDef() as function, home:
-            settings = _declared_settings(function, home, function.args.args if positional else [])
-            return _with_docs(settings, ast.get_docstring(function))
-        case ast.ClassDef() as node, home:
-            own = next((item for item in node.body if getattr(item, "name", "") == "__init__"), None)
-            if not isinstance(own, ast.FunctionDef):
-                inherited = _settings_of_base(node, home, positional=positional, any_package=any_package)
-                return inherited and _with_docs(inherited, ast.get_docstring(node))
-            settings = _declared_settings(own, home, own.args.args[1:] if positional else [])
-            if own.args.kwarg:
-                inherited = _settings_of_base(node, home, positional=False, any_package=False)
-                settings = {**settings, **(inherited or {}), **settings}  # its own first
-            return _with_docs(settings, ast.get_docstring(own), ast.get_docstring(node))
-    return None
-
-
-def _settings_of_base(node: ast.ClassDef, module: str, **options: bool) -> dict[str, Setting] | None:
-    names = [base.id for base in node.bases if isinstance(base, ast.Name)]
-    return _settings_of_source(module, names[0], **options) if names else None
-
-
-def _declared_settings(function: ast.FunctionDef, module: str, positional: list[ast.arg]) -> dict[str, Setting]:
-    """The keyword-only parameters of a parsed function, after those in `positional`, the last of its others."""
-    arguments = function.args
-    defaults = [*[None] * len(positional), *arguments.defaults][len(arguments.defaults) :]
-    pairs = [*zip(positional, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
-    settings = {}
-    for argument, default in pairs:
-        annotation = Any if argument.annotation is None else _evaluate(argument.annotation, module)
-        value = REQUIRED if default is None else _evaluate_default(default)
-        settings[argument.arg] = Setting(argument.arg, annotation, value)
-    return settings
-
-
-def _with_docs(settings: dict[str, Setting], *docstrings: str | None) -> dict[str, Setting]:
-    """`settings` with what docstrings say of them; a later docstring goes first."""
-    docs = {name: text for docstring in docstrings for name, text in parameter_docs(docstring).items()}
-    return {name: replace(setting, about=docs.get(name, setting.about)) for name, setting in settings.items()}
-
-
-@cache
-def _parsed_module(module: str) -> ast.Module | None:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    return ast.parse(Path(spec.origin).read_bytes())
-
-
-def _find_definition(module: str, name: str, any_package: bool = True) -> tuple[ast.stmt, str] | None:
-    """The class, function or assignment that defines `name` in a parsed module, and the module it stands in.
-
-    Imports are followed, but without `any_package` only within the module's own package and aibig, since to find a
-    module in a package imports the package.
-    """
-    tree = _parsed_module(module)
-    for node in [] if tree is None else tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
-            return node, module
-        if isinstance(node, ast.Assign) and [getattr(target, "id", None) for target in node.targets] == [name]:
-            return node, module
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            is_followed = any_package or node.module.split(".")[0] in (module.split(".")[0], "aibig")
-            for alias in node.names:
-                if is_followed and (alias.asname or alias.name) == name:
-                    return _find_definition(node.module, alias.name, any_package)
-    return None
-
-
-class _NotLiteral(Exception):
-    """A default that can't be known without importing."""
-
-
-def _evaluate_default(node: ast.expr) -> Any:
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        raise _NotLiteral from None
-
-
-def _evaluate(node: ast.expr, module: str) -> Any:
-    """An annotation in a parsed module; Any where only an import can tell."""
-    try:
-        return _value(node, module)
-    except Exception:  # a name that only its own module knows, torch.Tensor say: it cannot stand in a file
+def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """The type of a parameter, whether it is written as a string or not; Any for one without annotation."""
+    if parameter.annotation is parameter.empty:
         return Any
-
-
-def _value(node: ast.expr, module: str) -> Any:
-    code = compile(ast.Expression(node), "<signature>", "eval")
-    return eval(code, {**vars(typing), **globals()}, _ModuleNames(module))  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class _ModuleNames:
-    """What a parsed module assigns to names of its own: `RenderMode = Literal["rgb_array", "human"]`."""
-
-    module: str
-
-    def __getitem__(self, name: str) -> Any:
-        """Raises KeyError for what is not assigned there, nor in a module of its package that it is imported from."""
-        match _find_definition(self.module, name, any_package=False):
-            case _, home if home == __name__:
-                return globals()[name]
-            case ast.Assign() as node, home:
-                return _value(node.value, home)
-        raise KeyError(name)
+    function = inspect.unwrap(function)
+    holder = types.SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    try:
+        return typing.get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)[parameter.name]
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        return Unreadable(str(parameter.annotation), function.__module__, str(error))

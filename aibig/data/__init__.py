@@ -9,7 +9,9 @@ from aibig.config.registry import Entry
 from aibig.data.images import torchvision_table as vision_table
 
 arrays = partial(Entry, family="nets", wrapper="aibig.data.arrays:ArrayData")
+images = partial(Entry, family="nets", wrapper="aibig.data.images.image_folder:ImageData")
 text = partial(Entry, family="language", wrapper="aibig.data.text.text_data:TextData")
+replay = partial(Entry, family="dqn")
 
 DATASETS = [
     arrays("digits", "aibig.data.bundled:digits", "1,797 handwritten digits, 8x8 (scikit-learn)"),
@@ -22,13 +24,7 @@ DATASETS = [
         "aibig.data.images.torchvision_datasets:mnist",
         "70,000 handwritten digits, 28x28, from files under a root (torchvision)",
     ),
-    Entry(
-        "image_folder",
-        "aibig.data.images.image_folder:image_folder",
-        "images in a folder for each class",
-        "nets",
-        wrapper="aibig.data.images.image_folder:ImageData",
-    ),
+    images("image_folder", "aibig.data.images.image_folder:image_folder", "images in a folder for each class"),
     arrays("csv", "aibig.data.tables.table:read_csv", "a CSV file: a header, then a row a line"),
     text("text", "aibig.data.text.text_data:read_text", "a UTF-8 text file, or a folder of them"),
     text("python_docs", "aibig.data.bundled:python_docs", "CPython's help topics, English"),
@@ -44,23 +40,20 @@ DATASETS = [
         "aibig.data.text.text_labels:read_sentences",
         "the sentences of such a table as documents, for a language model",
     ),
-    Entry(
+    replay(
         "replay",
         "aibig.data.replay.replay:TransitionReplayBuffer",
         "the latest transitions of an agent, sampled at random",
-        "dqn",
     ),
-    Entry(
+    replay(
         "frame_replay",
         "aibig.data.replay.frame_replay:FrameReplayBuffer",
         "the same for observations that are images, each frame stored once",
-        "dqn",
     ),
-    Entry(
+    replay(
         "stored_transitions",
         "aibig.data.replay.stored_transitions:StoredReplayBuffer",
         "transitions from a file, to learn from without acting",
-        "dqn",
     ),
 ]
 

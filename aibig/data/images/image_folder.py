@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aibig.config.settings import ExistingPath, Fraction, NonNegativeInt, PositiveInt
+from aibig.config.settings import ExistingPath, Fraction, PositiveInt
 from aibig.data.arrays import fit_scaling
 from aibig.data.fingerprint import fingerprint
 from aibig.data.images.decoding import SUFFIXES, read_image
@@ -124,13 +124,7 @@ class ImageData(SampleData):
         flip: mirror half of the images in training.
         scaling: "standard" gives each channel mean 0 and variance 1 (over 256 training images); "range" divides by
             255; "imagenet" takes ImageNet's mean and deviation, as torchvision's weights expect.
-        batch_size: images of a micro-batch over all ranks.
-        validation_fraction: share of the images for validation; ignored if the dataset has a validation split.
-        test_fraction: share of the images for the test; ignored if the dataset has a test split.
-        split: how images are divided: "stratified" by class or "random"; "auto" stratifies.
-        split_seed: decides which images go where; independent of the training seed.
-        workers: threads that decode; 0 decodes when a batch is asked for; "auto" is one per CPU core, at most 8.
-        prefetch: batches that are decoded ahead.
+        settings: those of `SampleData`; its samples are images, and threads decode them.
 
     Raises:
         UserError: an image can't be read; raised when it is read.
@@ -147,25 +141,10 @@ class ImageData(SampleData):
         smallest_crop: Fraction = 0.08,
         flip: bool = True,
         scaling: Literal["standard", "range", "imagenet"] = "standard",
-        batch_size: PositiveInt = 64,
-        validation_fraction: Fraction = 0.15,
-        test_fraction: Fraction = 0.2,
-        split: Literal["auto", "stratified", "random"] = "auto",
-        split_seed: NonNegativeInt = 0,
-        workers: NonNegativeInt | Literal["auto"] = "auto",
-        prefetch: NonNegativeInt = 2,
+        **settings: Any,
     ) -> None:
         files = source() if callable(source) else source
-        super().__init__(
-            ImageSamples(files, image_size, channels, smallest_crop, flip),
-            batch_size=batch_size,
-            validation_fraction=validation_fraction,
-            test_fraction=test_fraction,
-            split=split,
-            split_seed=split_seed,
-            workers=workers,
-            prefetch=prefetch,
-        )
+        super().__init__(ImageSamples(files, image_size, channels, smallest_crop, flip), **settings)
         self.samples.shift, self.samples.scale = self._fit_scaling(scaling)
 
     def _fit_scaling(self, scaling: str) -> tuple[Tensor, Tensor]:
