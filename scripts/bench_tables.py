@@ -133,14 +133,13 @@ def theirs(dataset: str, seed: int) -> dict[str, Outcome]:
     from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 
     from aibig.data import bundled
-    from aibig.data.arrays import split_rows
+    from aibig.data.splits import split_rows
 
     arrays = getattr(bundled, dataset)()
-    rows = split_rows(arrays, 0.0, 0.2, seed)
-    train, test = (
-        (arrays.features[rows[split].numpy()], arrays.targets[rows[split].numpy()]) for split in ("train", "test")
-    )
     classes = bool(arrays.class_names)
+    by_class = arrays.targets if classes else None
+    rows = split_rows(len(arrays.targets), 0.0, 0.2, seed, classes=by_class, class_names=arrays.class_names)
+    train, test = ((arrays.features[rows[split]], arrays.targets[rows[split]]) for split in ("train", "test"))
     count = 5 if len(rows["train"]) < 1000 else 3
     folds = (StratifiedKFold if classes else KFold)(count, shuffle=True, random_state=seed)
     outcomes = {}
