@@ -41,7 +41,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
     said = capsys.readouterr().err
     assert "No space left on device" in said and "free some space; the last whole one is of step" in said
     assert expected is not None and run.result is not None and run.result["metrics"] == expected["metrics"]
-    assert checkpoint.newest_whole(run.path / "checkpoints", print) is not None
+    assert checkpoint.newest_valid(run.path / "checkpoints", print) is not None
 
 
 def test_a_disk_that_stays_full_still_gives_the_best_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_terminated_run_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err == "run: run\n"
     assert out == "interrupted; everything so far is kept; go on with: python -m aibig.train --resume --out run\n"
-    assert checkpoint.newest_whole(tmp_path / "run" / "checkpoints", print) is not None
+    assert checkpoint.newest_valid(tmp_path / "run" / "checkpoints", print) is not None
 
 
 def test_numbers_that_stay_not_finite_end_the_run_and_keep_its_checkpoints(
@@ -129,7 +129,7 @@ def test_numbers_that_stay_not_finite_end_the_run_and_keep_its_checkpoints(
             out=tmp_path / "run",
         )
     assert "updates were skipped" in capsys.readouterr().err
-    assert checkpoint.newest_whole(tmp_path / "run" / "checkpoints", print) is not None
+    assert checkpoint.newest_valid(tmp_path / "run" / "checkpoints", print) is not None
 
 
 def test_importing_aibig_with_a_broken_torchvision_works(tmp_path: Path) -> None:

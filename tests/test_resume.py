@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 import aibig
 from aibig.data.arrays import ArrayData, Arrays
 from aibig.tasks.supervised import Classification
-from aibig.training.checkpoints.checkpoint import newest_whole, read
+from aibig.training.checkpoints.checkpoint import newest_valid, read
 
 TIMES = ("seconds", "_per_second", "memory_gb")  # what may differ between two runs
 
@@ -51,7 +51,7 @@ def assert_same_run(run: Path, other: Path) -> None:
     assert lines(run) == lines(other)
     results = [json.loads((folder / "result.json").read_text())["metrics"] for folder in (run, other)]
     assert results[0] == results[1]
-    states = [newest_whole(folder / "checkpoints", print) for folder in (run, other)]
+    states = [newest_valid(folder / "checkpoints", print) for folder in (run, other)]
     assert states[0] is not None and states[1] is not None and states[0].name == states[1].name
     for name in ("shared", "rank-0"):
         assert_equal(read(states[0], name), read(states[1], name), name)

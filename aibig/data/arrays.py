@@ -189,7 +189,7 @@ class ArrayData(LabelledData):
         for batch, batch_targets in zip(features.split(size), targets.split(size), strict=True):
             yield (self._model_inputs(batch),), batch_targets
 
-    def inference_facts(self) -> dict[str, Any]:
+    def inference_config(self) -> dict[str, Any]:
         """Names, shape and scaling of the columns; square images of bytes may come as image files too."""
         channels, *sides = self.sample_shape if len(self.sample_shape) == 3 else (0,)
         are_images = self.splits["train"][0].dtype == torch.uint8 and channels in (1, 3) and sides[0] == sides[1]

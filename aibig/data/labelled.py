@@ -112,7 +112,7 @@ class LabelledData(ABC):
         """
 
     @abstractmethod
-    def inference_facts(self) -> dict[str, Any]:
+    def inference_config(self) -> dict[str, Any]:
         """What prediction needs to prepare raw samples, as plain values; `predictor` says which class reads it."""
 
 

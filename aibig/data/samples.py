@@ -168,7 +168,7 @@ class SampleData(LabelledData):
             for future, _ in prefetched:
                 future.cancel()
 
-    def inference_facts(self) -> dict[str, Any]:
+    def inference_config(self) -> dict[str, Any]:
         """Nothing: only their source knows how samples are prepared."""
         return {}
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from aibig.config.settings import Fraction, PositiveInt
 from aibig.envs.episodes import MAX_ENVS, EpisodeEnvs, VectorEpisodes
-from aibig.envs.gymnasium_vectors import SeededVector, VectorEnv
+from aibig.envs.gymnasium_vectors import ReplayRestoredVectorEnv, VectorEnv
 from aibig.envs.pool import EnvPool
 from aibig.envs.wrappers import Env
 from aibig.errors import UserError
@@ -77,7 +77,7 @@ class AtariPool(EnvPool):
         env = self._make_games(count, reward_clipping=reward_clipping, episodic_life=episodic_life)
         self.has_action_masks = False
         self._set_spaces(env.single_action_space, env.single_observation_space, np.dtype(np.uint8))
-        self._vector = SeededVector(env, self.observation_dtype)
+        self._vector = ReplayRestoredVectorEnv(env, self.observation_dtype)
 
     def make_env(self) -> Env:  # type: ignore[override]
         """One game to render, with unclipped rewards."""

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aibig.envs.vectors import EpisodeHistory, ResumableVector, VectorStep
+from aibig.envs.vectors import EpisodeHistory, ResumableVectorEnv, VectorStep
 from aibig.envs.wrappers import ACTION_MASK, Array, Mask
 
 VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
 
 
-class SeededVector(ResumableVector):
+class ReplayRestoredVectorEnv(ResumableVectorEnv):
     """A vector environment that can reset some of its environments alone (`reset_mask`): Atari's, worker processes.
 
     Each episode has a seed of its own, and each environment is rebuilt from that and its actions. Where an episode
-    has ended the vector's own autoreset comes first and this one's reset after it.
+    has ended, the vector environment resets by itself, and this class resets it again with a seed of its own.
 
     Args:
         env: the vector environment.
@@ -116,7 +116,7 @@ class SeededVector(ResumableVector):
         self.env.close()
 
 
-class SnapshotVector(ResumableVector):
+class StateRestoredVectorEnv(ResumableVectorEnv):
     """An environment's own vector entry point, whose arrays, numbers and generator are its whole state.
 
     It resets by itself, on the step after an episode's end (gymnasium's default), so one seed decides all episodes.

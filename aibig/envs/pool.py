@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from aibig.config.settings import PositiveInt
 from aibig.data.replay.base import EnvStep
 from aibig.envs.episodes import MAX_ENVS, EpisodeEnvs, Policy, SyncEpisodes, VectorEpisodes, run_episodes
-from aibig.envs.gymnasium_vectors import SeededVector, SnapshotVector, VectorEnv
-from aibig.envs.sync_vector import SyncVector
-from aibig.envs.vectors import ResumableVector
+from aibig.envs.gymnasium_vectors import ReplayRestoredVectorEnv, StateRestoredVectorEnv, VectorEnv
+from aibig.envs.sync_vector import SequentialVectorEnv
+from aibig.envs.vectors import ResumableVectorEnv
 from aibig.envs.wrappers import Array, Env, check_env, make_env
 from aibig.errors import UserError
 
@@ -72,22 +72,22 @@ class EnvPool:
         self.observation_dtype = dtype
         self.restarted: list[int] = []
 
-    def _make_vector(self, vectorization: Vectorization, first: Env) -> ResumableVector:
+    def _make_vector(self, vectorization: Vectorization, first: Env) -> ResumableVectorEnv:
         dtype, is_required = self.observation_dtype, vectorization == "vector_entry_point"
         if vectorization == "async":
-            return SeededVector(gymnasium.vector.AsyncVectorEnv([self.make_env] * self.count), dtype)
+            return ReplayRestoredVectorEnv(gymnasium.vector.AsyncVectorEnv([self.make_env] * self.count), dtype)
         if is_required or (vectorization == "auto" and self.count > 1):
             is_plain = self.frame_stack == 1 and not self.has_action_masks
             vector_env = self._make_vector_env(self.count) if is_plain else None
             if vector_env is not None and vector_env.single_observation_space == first.observation_space:
-                vector = SnapshotVector(vector_env, dtype)
+                vector = StateRestoredVectorEnv(vector_env, dtype)
                 if vector.is_deterministic() or is_required:
                     return vector
             if is_required:
                 raise UserError(
                     f"vectorization: {self.name!r} has no vector entry point with these settings; take 'sync'"
                 )
-        return SyncVector(self.make_env, self.count, dtype, first)
+        return SequentialVectorEnv(self.make_env, self.count, dtype, first)
 
     def reset(self, seed: int) -> None:
         """Start an episode in every environment.
@@ -155,7 +155,7 @@ class EnvPool:
         return run_episodes(self._episode_envs(len(seeds), num_envs), policy, seeds)
 
     def _episode_envs(self, episodes: int, num_envs: int | None) -> EpisodeEnvs:
-        if isinstance(self._vector, SnapshotVector) and num_envs is None:
+        if isinstance(self._vector, StateRestoredVectorEnv) and num_envs is None:
             vector_env = self._make_vector_env(episodes)
             assert vector_env is not None
             return VectorEpisodes(vector_env, self.observation_dtype, is_seeded=False)
@@ -173,9 +173,9 @@ class EnvPool:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Rebuild the environments. One that comes out otherwise is reset, with a warning.
+        """Rebuild the environments. One whose observation differs from the saved one is reset, with a warning.
 
-        `restarted` then lists the indices of those: their earlier steps lead nowhere.
+        `restarted` lists their indices; their pending transitions must be discarded.
 
         Args:
             state: from `state_dict`.
@@ -213,7 +213,7 @@ def vector_entry_point(make: Callable[[], Env], num_envs: int) -> VectorEnv | No
         num_envs: environments in it.
 
     Returns:
-        None if there is none, if it doesn't know the settings, or if it resets otherwise than on the next step.
+        None if there is none, it doesn't know the settings, or it has another autoreset mode than NEXT_STEP.
     """
     if not isinstance(make, partial) or make.func is not gymnasium.make:
         return None

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aibig.envs.vectors import EpisodeHistory, ResumableVector, VectorStep
+from aibig.envs.vectors import EpisodeHistory, ResumableVectorEnv, VectorStep
 from aibig.envs.wrappers import ACTION_MASK, Array, Env, Mask
 
 
-class SyncVector(ResumableVector):
+class SequentialVectorEnv(ResumableVectorEnv):
     """Environments in this process, each episode with a seed of its own.
 
     Args:

@@ -25,7 +25,7 @@ class VectorStep(NamedTuple):
     action_mask: Mask  # (E, A)
 
 
-class ResumableVector(Protocol):
+class ResumableVectorEnv(Protocol):
     """E environments side by side, whose state can be saved and loaded."""
 
     def reset(self, seed: int) -> tuple[Array, Mask]:
@@ -59,7 +59,7 @@ class ResumableVector(Protocol):
             state: from `state_dict`.
 
         Returns:
-            The observations (E, ...) after it, which differ where an environment is not deterministic; of no rows
+            The observations (E, ...) after it, which differ where an environment is not deterministic; an empty array
             where they need no check.
         """
 

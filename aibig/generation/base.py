@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from aibig.errors import UserError
-from aibig.layers.token_losses import TokenScores
+from aibig.layers.token_losses import TokenLossTerms
 
 
 class BaseLanguageModel(nn.Module, ABC):
@@ -36,7 +36,7 @@ class BaseLanguageModel(nn.Module, ABC):
         state: Any = None,
         targets: Tensor | None = None,
         document_ids: Tensor | None = None,
-    ) -> tuple[Tensor | TokenScores, Any] | Tensor:
+    ) -> tuple[Tensor | TokenLossTerms, Any] | Tensor:
         """Logits, and the state after these tokens.
 
         Args:
@@ -45,13 +45,13 @@ class BaseLanguageModel(nn.Module, ABC):
                 before it. The logits at padding mean nothing.
             state: what an earlier call returned for the tokens before these, or `init_state`. Each row's state
                 advances by the row's true length.
-            targets: ids of the tokens to predict, (B, T). With them the result holds TokenScores instead of logits,
+            targets: ids of the tokens to predict, (B, T). With them the result holds TokenLossTerms instead of logits,
                 so that the logits of all tokens need not be in memory at once.
             document_ids: number of the document that each token belongs to, (B, T). A token attends to tokens of its
                 own document only.
 
         Returns:
-            (logits (B, T, V) or TokenScores, state). A classifier returns its logits, (B, C), alone.
+            (logits (B, T, V) or TokenLossTerms, state). A classifier returns its logits, (B, C), alone.
         """
 
     @abstractmethod

@@ -15,10 +15,10 @@ from aibig.generation.base import BaseLanguageModel
 
 
 class DecodingState:
-    """What a model has read of each sequence: `lengths` tokens from position `starts` on.
+    """A model's state over a batch of growing sequences: `lengths` cached tokens from position `starts` on.
 
-    Where a sequence no longer fits into the model's context, its latest half context is read again, and decoding goes
-    on from there. Each row gives what it would give alone.
+    Where a sequence no longer fits into the model's context, the state is recomputed from its latest context / 2
+    tokens. Results do not depend on the other rows of the batch.
 
     Args:
         model: in evaluation mode.
@@ -37,10 +37,10 @@ class DecodingState:
         self.state: Any = self.model.init_state(len(starts), self._capacity)
 
     def prefill(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """Read the tokens that were added to each sequence: logits of the next token, (B, V).
+        """Process the tokens that are not cached yet: the prompts at first, later the newest. Returns logits, (B, V).
 
         Args:
-            sequences: token ids of each row, at least one of them not yet read.
+            sequences: token ids of each row, at least one of them not cached yet.
         """
         self.shift_context(sequences)
         tokens, lengths = pad_tokens(self._unread(sequences), self._device)
@@ -50,13 +50,13 @@ class DecodingState:
         return logits[torch.arange(len(sequences), device=self._device), lengths - 1]
 
     def score_proposals(self, sequences: Sequence[Sequence[int]], proposed: Tensor) -> Tensor:
-        """Read the rest of each sequence, then proposed tokens: logits before, between and after these, (B, 1 + T, V).
+        """Process uncached and proposed tokens. Returns the logits before, between and after the latter, (B, 1 + T, V).
 
         Args:
             sequences: token ids of each row.
             proposed: token ids that may follow, (B, T).
         """
-        # of equal lengths: each row lacks its newest token, or all is unread
+        # of equal lengths: of each row only the newest token is not cached, or none is
         unread = torch.tensor(self._unread(sequences), device=self._device)
         return self.forward(torch.cat([unread, proposed], 1))[:, unread.shape[1] - 1 :]
 

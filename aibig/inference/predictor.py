@@ -10,7 +10,7 @@ from aibig.config.settings import import_object
 from aibig.errors import UserError
 from aibig.inference.named_rows import named_rows
 from aibig.metrics.outcomes import EpisodeOutcome
-from aibig.pretrained.model_folder import load_model, model_folder, read_facts
+from aibig.pretrained.model_folder import load_model, model_folder, read_model_json
 from aibig.pretrained.published import published_facts, published_folder
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def load_predictor(path: str | Path, kind: str | None = None) -> Any:
     """
     published = published_folder(path)
     folder = model_folder(path) if published is None else published
-    facts = read_facts(folder) if published is None else published_facts(folder)
+    facts = read_model_json(folder) if published is None else published_facts(folder)
     own_kind = facts.get("predictor")
     if own_kind not in PREDICTORS:
         raise UserError(f"{folder}: this model comes without what prediction needs; use aibig.load_model")

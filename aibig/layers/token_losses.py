@@ -17,7 +17,7 @@ from torch.nn import functional as F
 MAX_LOGITS = {"cpu": 2**25, "cuda": 2**30}
 
 
-class TokenScores(NamedTuple):
+class TokenLossTerms(NamedTuple):
     """What the loss of each token is made of, in fp32, so that its logits, (V,), need not be in memory.
 
     Args:
@@ -38,9 +38,9 @@ class TokenScores(NamedTuple):
         return self.logsumexp - self.target_logit
 
 
-def token_scores(
+def token_loss_terms(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *, cap: float | None = None
-) -> TokenScores:
+) -> TokenLossTerms:
     """The scores of targets under a linear head, (...), with exact gradients for any use of the three scores.
 
     Args:
@@ -53,7 +53,7 @@ def token_scores(
     chunk_size = max(1, MAX_LOGITS.get(hidden.device.type, MAX_LOGITS["cpu"]) // len(weight))
     few = len(weight) <= hidden.shape[-1]  # logits are small beside the hidden states: there is nothing to gain
     if few and targets.numel() <= chunk_size:
-        return scores_from_logits(softcap(F.linear(hidden, weight, bias), cap), targets)
+        return loss_terms_from_logits(softcap(F.linear(hidden, weight, bias), cap), targets)
     flat, device = hidden.flatten(0, -2), hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     apply = _Scores.apply if len(flat) <= chunk_size else torch.compiler.disable(_Scores.apply)
@@ -61,10 +61,10 @@ def token_scores(
     if cap is None:  # the mean of linear functions is a linear function, and costs little beside them
         mean_bias = 0.0 if bias is None else bias.mean()
         scores = (*scores, (flat * weight.mean(0)).sum(1, dtype=scores[0].dtype) + mean_bias)
-    return TokenScores(*(score.view(targets.shape) for score in scores))
+    return TokenLossTerms(*(score.view(targets.shape) for score in scores))
 
 
-def scores_from_logits(logits: Tensor, targets: Tensor) -> TokenScores:
+def loss_terms_from_logits(logits: Tensor, targets: Tensor) -> TokenLossTerms:
     """The scores of targets, (...), where the logits are in memory anyway.
 
     Args:
@@ -74,7 +74,7 @@ def scores_from_logits(logits: Tensor, targets: Tensor) -> TokenScores:
     logits, index = logits.to(_wide(logits.dtype)), targets.unsqueeze(-1)
     target_logit = logits.gather(-1, index)
     logsumexp = target_logit - F.log_softmax(logits, -1).gather(-1, index)  # Tensor.logsumexp takes longer
-    return TokenScores(logsumexp.squeeze(-1), target_logit.squeeze(-1), logits.mean(-1))
+    return TokenLossTerms(logsumexp.squeeze(-1), target_logit.squeeze(-1), logits.mean(-1))
 
 
 def softcap(logits: Tensor, cap: float | None) -> Tensor:

@@ -16,7 +16,7 @@ from aibig.data.text.text_data import split_into_windows
 from aibig.data.text.tokenizer import Tokenizer
 from aibig.data.text.tokens import document_ids_at
 from aibig.generation.language_model import LanguageModel
-from aibig.layers.token_losses import TokenScores, scores_from_logits
+from aibig.layers.token_losses import TokenLossTerms, loss_terms_from_logits
 from aibig.metrics.outcomes import TokenOutcome
 
 TOKENS_PER_BATCH, MASKED_WINDOWS_PER_BATCH = 16_384, 64
@@ -98,7 +98,7 @@ def score_masked_text(model: nn.Module, text: Tensor, tokenizer: Tokenizer, cont
 
 def score_tokens(
     model: nn.Module, tokens: Tensor, targets: Tensor, state: Any = None, document_ids: Tensor | None = None
-) -> tuple[TokenScores, Any]:
+) -> tuple[TokenLossTerms, Any]:
     """What the losses of targets are made of, also for a module that only returns logits and state.
 
     Args:
@@ -114,7 +114,7 @@ def score_tokens(
     apart = {} if document_ids is None else {"document_ids": document_ids}
     if isinstance(model, LanguageModel):
         scores, state = model(tokens, None, state, targets, **apart)
-        assert isinstance(scores, TokenScores)
+        assert isinstance(scores, TokenLossTerms)
         return scores, state
     logits, state = model(tokens, None, state, **apart)
-    return scores_from_logits(logits, targets), state
+    return loss_terms_from_logits(logits, targets), state

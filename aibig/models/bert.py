@@ -17,7 +17,7 @@ from aibig.layers.feed_forward import ACTIVATIONS, FeedForward
 from aibig.layers.norm import make_norm
 from aibig.layers.pooling import pool, sequence_mask
 from aibig.layers.sizes import with_size_defaults
-from aibig.layers.token_losses import TokenScores, token_scores
+from aibig.layers.token_losses import TokenLossTerms, token_loss_terms
 from aibig.models.transformer import Block
 
 
@@ -105,14 +105,14 @@ class Bert(nn.Module):
         token_type_ids: Tensor | None = None,
         targets: Tensor | None = None,
         masked_positions: Tensor | None = None,
-    ) -> tuple[Tensor | TokenScores, None] | Tensor:
+    ) -> tuple[Tensor | TokenLossTerms, None] | Tensor:
         """Logits (B, T, V) of the token at each position, and no state; a classifier: scores (B, num_classes).
 
         Args:
             tokens: token ids, (B, T).
             lengths: true lengths of right-padded texts, (B,); padding changes nothing.
             token_type_ids: the segment of the text that each token is in, (B, T), by default the first.
-            targets: token ids at masked_positions, (M,); both together give TokenScores (M,) instead of logits.
+            targets: token ids at masked_positions, (M,); both together give TokenLossTerms (M,) instead of logits.
             masked_positions: b T + t of each target, (M,).
         """
         hidden = self.embedding(tokens) + self.position_embedding(torch.arange(tokens.shape[1], device=tokens.device))
@@ -129,7 +129,7 @@ class Bert(nn.Module):
         if targets is None or masked_positions is None:
             return self.head(self._transform(hidden)), None
         masked = self._transform(hidden.flatten(0, 1)[masked_positions])  # (M, C)
-        return token_scores(masked, self.head.weight, self.head.bias, targets), None
+        return token_loss_terms(masked, self.head.weight, self.head.bias, targets), None
 
     def _transform(self, hidden: Tensor) -> Tensor:
         """(..., C) -> (..., C), comparable with the embeddings."""

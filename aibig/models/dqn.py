@@ -18,9 +18,9 @@ from aibig.models.q_network import QNetwork
 
 
 class Dqn(QNetwork):
-    """The value of each action: Linear - ReLU - Linear, by default exactly Linear(4, 16) - ReLU - Linear(16, 4).
+    """The value of each action: Linear -> ReLU -> Linear, by default exactly Linear(4, 16) -> ReLU -> Linear(16, 4).
 
-    (Q-network: arXiv 1312.5602.) With a part of `QNetwork`'s head, the last hidden layer is the head's.
+    (Q-network: arXiv 1312.5602.) A dueling, noisy or distributional head contains the last hidden layer.
 
     Args:
         in_features: width of an observation.
@@ -56,7 +56,9 @@ class Dqn(QNetwork):
         widths = [in_features, *([hidden] if isinstance(hidden, int) else hidden)]
         is_plain = not (self.dueling or self.noise_scale or self.distribution)
         if len(widths) < 2 and not is_plain:
-            raise UserError("hidden: a head with these parts begins with a hidden layer; give at least one width")
+            raise UserError(
+                "hidden: dueling, noisy and distributional heads need a hidden layer; give at least one width"
+            )
         layers = hidden_layers(widths if is_plain else widths[:-1], layer_norm=self.layer_norm)
         self.hidden_layers = nn.Sequential(*layers)
         if is_plain:

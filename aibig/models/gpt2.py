@@ -10,10 +10,9 @@ from aibig.models.transformer import Transformer
 
 
 class Gpt2(Transformer):
-    """Embedding + learned positions - pre-norm blocks with biases and tanh-GELU - LayerNorm - the embedding's matrix.
+    """Embedding + learned positions -> pre-norm blocks with biases and tanh-GELU -> LayerNorm -> tied output layer.
 
-    Its first weights are those of the paper's section 2.3 and its published code: of scale 0.02, and less, with depth,
-    where the residual stream is added to.
+    Initial weights have std 0.02, and residual outputs less, with depth (the paper's section 2.3 and its code).
 
     Args:
         size: width, layers and heads of the paper (table 2), where they are not set.
@@ -28,7 +27,8 @@ class Gpt2(Transformer):
         tied: whether the head shares the embedding's matrix; a classifier's does not.
         dropout: fraction dropped of the embedding, of what each block adds, and before a classifier's head.
         word_dropout: fraction of whole tokens dropped.
-        checkpointing: compute blocks again in the backward pass instead of keeping activations (arXiv 1604.06174).
+        gradient_checkpointing: compute blocks again in the backward pass, which keeps fewer activations (arXiv
+            1604.06174).
         num_classes: classes of a text classifier, with a linear head on the pooled states; null: a language model.
         pooling: what a classifier pools of the states of all tokens: the last one, their mean or their maximum.
     """
@@ -39,7 +39,7 @@ class Gpt2(Transformer):
         "large": {"width": 1280, "layers": 36, "heads": 20},
         "xl": {"width": 1600, "layers": 48, "heads": 25},
     }
-    weights_std: ClassVar[float | None] = 0.02
+    initializer_std: ClassVar[float | None] = 0.02
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Gpt2(Transformer):
         tied: bool = True,
         dropout: Fraction = 0.0,
         word_dropout: Fraction = 0.0,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
         num_classes: PositiveInt | None = None,
         pooling: Literal["last", "mean", "max"] = "last",
     ) -> None:
@@ -74,7 +74,7 @@ class Gpt2(Transformer):
             tied=tied,
             dropout=dropout,
             word_dropout=word_dropout,
-            checkpointing=checkpointing,
+            gradient_checkpointing=gradient_checkpointing,
             num_classes=num_classes,
             pooling=pooling,
             **size_settings,

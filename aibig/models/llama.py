@@ -41,7 +41,8 @@ class Llama(Transformer):
         tied: whether the head shares the embedding's matrix; null: as in the size; a classifier's does not.
         dropout: fraction dropped of the embedding, of what each block adds, and before a classifier's head.
         word_dropout: fraction of whole tokens dropped.
-        checkpointing: compute blocks again in the backward pass instead of keeping activations (arXiv 1604.06174).
+        gradient_checkpointing: compute blocks again in the backward pass, which keeps fewer activations (arXiv
+            1604.06174).
         num_classes: classes of a text classifier, with a linear head on the pooled states; null: a language model.
         pooling: what a classifier pools of the states of all tokens: the last one, their mean or their maximum.
     """
@@ -64,7 +65,7 @@ class Llama(Transformer):
             "rotary_scaling": {**LLAMA3_SCALING, "factor": 8.0},
         },
     }
-    weights_std: ClassVar[float | None] = 0.02
+    initializer_std: ClassVar[float | None] = 0.02
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class Llama(Transformer):
         tied: bool | None = None,
         dropout: Fraction = 0.0,
         word_dropout: Fraction = 0.0,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
         num_classes: PositiveInt | None = None,
         pooling: Literal["last", "mean", "max"] = "last",
     ) -> None:
@@ -114,7 +115,7 @@ class Llama(Transformer):
             rotary_base=rotary_base,
             dropout=dropout,
             word_dropout=word_dropout,
-            checkpointing=checkpointing,
+            gradient_checkpointing=gradient_checkpointing,
             num_classes=num_classes,
             pooling=pooling,
             **size_settings,

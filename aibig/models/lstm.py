@@ -16,7 +16,7 @@ from aibig.generation.language_model import LanguageModel
 from aibig.layers.dropout import EmbeddingDropout, LockedDropout
 from aibig.layers.lstm import LSTM, LSTMState
 from aibig.layers.pooling import pool
-from aibig.layers.token_losses import TokenScores, token_scores
+from aibig.layers.token_losses import TokenLossTerms, token_loss_terms
 
 TIED_RANGE = 0.1  # AWD-LSTM, section 5 (arXiv 1708.02182)
 
@@ -106,14 +106,14 @@ class Lstm(LanguageModel):
         targets: Tensor | None = None,
         document_ids: Tensor | None = None,
         masked_positions: Tensor | None = None,
-    ) -> tuple[Tensor | TokenScores, LSTMState] | Tensor:
-        """Logits (B, T, V), or with targets (B, T) TokenScores; and the state after these tokens, a new one.
+    ) -> tuple[Tensor | TokenLossTerms, LSTMState] | Tensor:
+        """Logits (B, T, V), or with targets (B, T) TokenLossTerms; and the state after these tokens, a new one.
 
-        A classifier: scores (B, num_classes). See `LanguageModel.forward`. The states of TokenScores are the LSTM's
+        A classifier: scores (B, num_classes). See `LanguageModel.forward`. The states of TokenLossTerms are the LSTM's
         outputs without and with dropout, (B, T, H) each.
 
         Args:
-            masked_positions: b T + t of each target, (M,): targets and TokenScores are then (M,).
+            masked_positions: b T + t of each target, (M,): targets and TokenLossTerms are then (M,).
 
         Raises:
             UserError: document_ids, whose boundaries an LSTM can't see.
@@ -130,7 +130,7 @@ class Lstm(LanguageModel):
             outputs, dropped = (states.flatten(0, 1)[masked_positions] for states in (outputs, dropped))  # (M, H) each
         if targets is None:
             return self.head(dropped), state
-        scores = token_scores(dropped, self.head.weight, self.head.bias, targets)
+        scores = token_loss_terms(dropped, self.head.weight, self.head.bias, targets)
         return scores._replace(states=(outputs, dropped)), state
 
     def _pool(self, outputs: Tensor, lengths: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aibig.config.settings import PositiveFloat, PositiveInt
 from aibig.errors import UserError
 from aibig.layers.full_precision import in_full_precision
-from aibig.layers.q.value_distributions import ImplicitQuantiles, make_distribution
+from aibig.layers.q.value_distributions import ImplicitQuantileReturn, make_distribution
 from aibig.layers.q.value_head import ValueHead
 
 
@@ -35,10 +35,10 @@ class QNetwork(nn.Module, ABC):
         value_max: the highest return of a categorical distribution; by default 10.
         atoms: number of returns of a categorical distribution; by default 51.
         quantiles: number of quantiles of the distribution "quantiles"; by default 50.
-        samples: quantiles of the value at an update, of implicit quantiles; by default 64.
-        target_samples: quantiles of the target at an update, of implicit quantiles; by default 64.
-        acting_samples: quantiles by whose mean the agent acts, of implicit quantiles; by default 32.
-        cosines: cosines that embed a fraction of probability, of implicit quantiles; by default 64.
+        samples: quantile levels (IQN's N) sampled for the online network at an update; by default 64.
+        target_samples: quantile levels (IQN's N') sampled for the target at an update; by default 64.
+        acting_samples: quantiles (IQN's K, evenly spaced) whose mean the agent acts by; by default 32.
+        cosines: cosines that embed a quantile level of implicit quantiles; by default 64.
 
     Raises:
         UserError: settings don't go together.
@@ -104,7 +104,7 @@ class QNetwork(nn.Module, ABC):
 
     @abstractmethod
     def extract_features(self, observations: Tensor) -> Tensor:
-        """What the head goes by.
+        """Features, the input of the head.
 
         Args:
             observations: (B, ...).
@@ -127,7 +127,7 @@ class QNetwork(nn.Module, ABC):
         features = self.extract_features(observations)
         if not isinstance(self.head, ValueHead):
             return in_full_precision(self.head, features)
-        if isinstance(self.distribution, ImplicitQuantiles) and fractions is None:
+        if isinstance(self.distribution, ImplicitQuantileReturn) and fractions is None:
             fractions = self.distribution.acting_fractions.expand(len(features), -1)
         output: Tensor = self.head(features, fractions)
         return output

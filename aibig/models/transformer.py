@@ -23,7 +23,7 @@ from aibig.layers.causal_conv import CausalConv
 from aibig.layers.feed_forward import FeedForward
 from aibig.layers.norm import make_norm
 from aibig.layers.pooling import pool, sequence_mask
-from aibig.layers.token_losses import TokenScores, softcap, token_scores
+from aibig.layers.token_losses import TokenLossTerms, softcap, token_loss_terms
 
 
 class Transformer(LanguageModel):
@@ -60,7 +60,8 @@ class Transformer(LanguageModel):
         logit_cap: logits are cap * tanh(logits / cap) (Gemma 2, arXiv 2408.00118, section 2); null: as they are.
         dropout: fraction dropped of the embedding, of what each block adds, and before a classifier's head.
         word_dropout: fraction of whole tokens dropped.
-        checkpointing: compute blocks again in the backward pass instead of keeping activations (arXiv 1604.06174).
+        gradient_checkpointing: compute blocks again in the backward pass, which keeps fewer activations (arXiv
+            1604.06174).
         num_classes: classes of a text classifier, with a linear head on the pooled states; null: a language model.
         pooling: what a classifier pools of the states of all tokens: the last one, their mean or their maximum.
         causal: each token attends to those up to itself; only a classifier may do without.
@@ -70,7 +71,7 @@ class Transformer(LanguageModel):
     """
 
     can_truncate: ClassVar[bool] = True
-    weights_std: ClassVar[float | None] = None  # of first weights but of what adds to the stream; None: by width
+    initializer_std: ClassVar[float | None] = None  # of initial weights, except residual outputs
     context: int
     rotation: Tensor | None
 
@@ -102,7 +103,7 @@ class Transformer(LanguageModel):
         logit_cap: PositiveFloat | None = None,
         dropout: Fraction = 0.0,
         word_dropout: Fraction = 0.0,
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
         num_classes: PositiveInt | None = None,
         pooling: Literal["last", "mean", "max"] = "last",
         causal: bool = True,
@@ -121,7 +122,7 @@ class Transformer(LanguageModel):
             )
         self.vocab_size, self.context, self.window = vocab_size, context, window
         self.num_classes, self.pooling, self.causal = num_classes, pooling, causal
-        self.logit_cap, self.checkpointing = logit_cap, checkpointing
+        self.logit_cap, self.gradient_checkpointing = logit_cap, gradient_checkpointing
         self.embedding = nn.Embedding(vocab_size, width)
         self.position_embedding = nn.Embedding(context, width) if positions == "learned" else None
         rotation = None
@@ -161,8 +162,8 @@ class Transformer(LanguageModel):
         state: KVCache | None = None,
         targets: Tensor | None = None,
         document_ids: Tensor | None = None,
-    ) -> tuple[Tensor | TokenScores, KVCache | None] | Tensor:
-        """Logits (B, T, V), or with targets (B, T) TokenScores; and the KV cache, changed in place.
+    ) -> tuple[Tensor | TokenLossTerms, KVCache | None] | Tensor:
+        """Logits (B, T, V), or with targets (B, T) TokenLossTerms; and the KV cache, changed in place.
 
         A classifier: scores (B, num_classes). See `LanguageModel.forward`.
         """
@@ -175,7 +176,7 @@ class Transformer(LanguageModel):
             hidden = hidden + self.position_embedding(position_ids)
         hidden = self.dropout(self.word_dropout(self.embedding_norm(hidden)))
         for index, block in enumerate(self.blocks):
-            if self.checkpointing and self.training:
+            if self.gradient_checkpointing and self.training:
                 arguments = (rotation, attn_mask, is_causal, None, 0, document_ids)
                 hidden = checkpoint(block, hidden, *arguments, use_reentrant=False)
             else:
@@ -187,7 +188,7 @@ class Transformer(LanguageModel):
             return self.head(self.dropout(self.norm(pooled)))
         hidden = self.norm(hidden)
         if targets is not None:
-            return token_scores(hidden, self.head.weight, None, targets, cap=self.logit_cap), state
+            return token_loss_terms(hidden, self.head.weight, None, targets, cap=self.logit_cap), state
         return softcap(self.head(hidden), self.logit_cap), state
 
     def init_state(self, batch_size: int = 1, max_tokens: int | None = None) -> KVCache:
@@ -200,13 +201,13 @@ class Transformer(LanguageModel):
 
     def truncate_state(self, state: KVCache, lengths: Tensor) -> KVCache:
         """Drop, in place, each row's keys and values beyond its first `lengths` (B,) tokens."""
-        state.truncate(lengths)
+        state.set_lengths(lengths)
         return state
 
     def _attention_mask(
         self, position_ids: Tensor, lengths: Tensor | None, state: KVCache | None, document_ids: Tensor | None
     ) -> tuple[Tensor | None, bool]:
-        """attn_mask (1 or B, 1, 1 or T, S), None where none is needed; and is_causal, whether causality alone is it."""
+        """attn_mask (1 or B, 1, 1 or T, S), None where none is needed; and is_causal, whether causality suffices."""
         time = position_ids.shape[1]
         if not self.causal:
             return None if lengths is None else sequence_mask(lengths.to(position_ids.device), time)[
@@ -224,23 +225,22 @@ class Transformer(LanguageModel):
         return attn_mask, False
 
     def _initialise(self, tied: bool, head_std: float) -> None:
-        """Normal weights of 1/sqrt(inputs), so that scales stay; small ones where the residual stream is added to.
+        """Initialise weights: std 1/sqrt(fan_in), or `initializer_std`; residual outputs 0.02/sqrt(2 layers).
 
-        What is added falls with depth (GPT-2, section 2.3), so that the stream begins as the embedding, of
-        scale 1; the head begins close to zero, so that all tokens begin about as likely. Where it is tied to the
-        embedding, both begin as GPT-2's do, of scale 0.02.
+        So the residual stream is the embedding at first, whose std is 1 (GPT-2, section 2.3). The head's std is small,
+        so that all tokens are about as likely at first. A head tied to the embedding has std 0.02, as GPT-2's.
         """
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             if parameter.ndim < 2 or "conv" in name:  # a convolution begins as the identity
                 continue
-            std = self.weights_std or parameter.shape[1] ** -0.5
+            std = self.initializer_std or parameter.shape[1] ** -0.5
             if name.endswith(("attention.out_proj.weight", "feed_forward.down_proj.weight")):
                 std = 0.02 / (2 * len(self.blocks)) ** 0.5
             elif name == "head.weight":
                 std = head_std
-            elif name in ("embedding.weight", "position_embedding.weight") and self.weights_std is None:
+            elif name in ("embedding.weight", "position_embedding.weight") and self.initializer_std is None:
                 std = 0.02 if tied else 1.0
             nn.init.normal_(parameter, std=std)
         if tied:

@@ -19,7 +19,7 @@ from aibig.config.settings import Fraction, PositiveInt, checked
 from aibig.data.text.mask_tokens import adds_mask_token
 from aibig.errors import UserError
 from aibig.layers.weight_files import read_published_weights, read_weights
-from aibig.pretrained.model_folder import WEIGHTS, model_folder, read_facts
+from aibig.pretrained.model_folder import WEIGHTS, model_folder, read_model_json
 from aibig.pretrained.published import check_settings, check_tensor, published_folder, required_settings, translate
 
 MAX_NAMED = 4  # tensors in a line
@@ -145,7 +145,7 @@ def _adds_mask_token(path: Path) -> bool:
     """Whether the model saved in `path` has a mask token beyond its tokenizer's vocabulary."""
     if not path.is_dir() or published_folder(path) is not None:
         return False
-    return adds_mask_token(read_facts(model_folder(path)))
+    return adds_mask_token(read_model_json(model_folder(path)))
 
 
 def _first(tensors: dict[str, Tensor]) -> str:

@@ -76,7 +76,7 @@ def load_model(path: str | Path) -> nn.Module:
     if published is not None:
         return load_published(published)
     folder = model_folder(path)
-    facts = read_facts(folder)
+    facts = read_model_json(folder)
     try:
         model = registry.create_model(facts["name"], **facts["settings"])
     except UserError as error:
@@ -112,7 +112,7 @@ def model_folder(path: str | Path) -> Path:
     raise UserError(f"{path}: holds no model; give a run's folder, such as runs/digits-0001")
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
+def read_model_json(folder: Path) -> dict[str, Any]:
     """The contents of model.json: format, name and settings of the model, and what prediction needs.
 
     Args:

@@ -188,7 +188,7 @@ def export(task: Task, trainer: Trainer, result: Result, weights: dict[str, Any]
     from aibig.training.devices.system_info import system_info
     from aibig.training.logs.run_log import plain_number
 
-    save_model(task.model, folder / "model", task.inference_facts(), weights)
+    save_model(task.model, folder / "model", task.inference_config(), weights)
     progress = result.progress
     unit, count = next(iter(progress.counts.items()), ("steps", progress.step))
     write_result(

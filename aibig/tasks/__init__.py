@@ -1,4 +1,4 @@
-"""The table of contents of the tasks, the ways of learning. Adding one is its file and a row here. No torch."""
+"""The table of contents of the tasks. Adding one is its file and a row here. No torch."""
 
 from functools import partial
 
@@ -12,22 +12,22 @@ q_learning = partial(Entry, family="dqn", sections=("env", "data"))
 RAINBOW = {"n_step": 3, "double": True, "priority_exponent": 0.5, "epsilon_start": 0.0, "epsilon_end": 0.0}
 
 TASKS = [
-    nets("classification", "aibig.tasks.supervised:Classification", "which class"),
-    nets("regression", "aibig.tasks.supervised:Regression", "how much"),
-    language("text_classification", "aibig.tasks.text_classification:TextClassification", "which class a text is of"),
-    language("language_modelling", "aibig.tasks.language_modelling:LanguageModelling", "the next token of a text"),
+    nets("classification", "aibig.tasks.supervised:Classification", "classification with cross-entropy"),
+    nets("regression", "aibig.tasks.supervised:Regression", "regression with mean squared error"),
+    language("text_classification", "aibig.tasks.text_classification:TextClassification", "classification of texts"),
+    language("language_modelling", "aibig.tasks.language_modelling:LanguageModelling", "prediction of the next token"),
     language(
         "masked_language_modelling",
         "aibig.tasks.masked_language_modelling:MaskedLanguageModelling",
-        "the masked tokens of a text, for encoders",
+        "prediction of masked tokens, for encoders",
     ),
     q_learning(
-        "q_learning", "aibig.tasks.q_learning.q_learning:QLearning", "acting for the highest return: (double) DQN"
+        "q_learning", "aibig.tasks.q_learning.q_learning:QLearning", "DQN with the parts of Rainbow as settings"
     ),
     q_learning(
         "rainbow",
         "aibig.tasks.q_learning.q_learning:QLearning",
-        "acting for the highest return, with Rainbow's settings; for the models 'rainbow' and 'rainbow_cnn'",
+        "DQN with Rainbow's settings; for the models 'rainbow' and 'rainbow_cnn'",
         defaults=RAINBOW,
     ),
 ]

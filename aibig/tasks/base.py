@@ -86,7 +86,8 @@ class Task(ABC):
         model: what the optimizer trains.
         context: what the trainer gave it.
         target_networks: modules that trail the model; the trainer places, shards, compiles and saves them.
-        updates_per_epoch: updates of one micro-batch each; None: the task has no epochs, and an epoch limit is refused.
+        updates_per_epoch: micro-batches of an epoch, which are its updates where `accumulate` is 1; None: the task has
+            no epochs, and an epoch limit is refused.
         notes: what is worth knowing of the data before training, a line each.
     """
 
@@ -171,7 +172,7 @@ class Task(ABC):
         """A text that shows a person what the model does, logged after an evaluation; "" for none."""
         return ""
 
-    def inference_facts(self) -> dict[str, Any]:
+    def inference_config(self) -> dict[str, Any]:
         """What inference needs beside the weights, as plain values; "predictor" names the class that reads them."""
         return {}
 

@@ -17,7 +17,7 @@ from aibig.data.text.text_data import TextData
 from aibig.errors import UserError
 from aibig.generation.language_model import LanguageModel
 from aibig.layers.modes import eval_mode
-from aibig.layers.token_losses import TokenScores
+from aibig.layers.token_losses import TokenLossTerms
 from aibig.metrics.names import LOWER_IS_BETTER
 from aibig.metrics.outcomes import TokenOutcome
 from aibig.metrics.text_scores import score_text, score_tokens
@@ -118,7 +118,7 @@ class LanguageModelling(Task):
         carry = map_tensors(Tensor.detach, state) if self.windows.continues else None
         return Loss(cross_entropy + penalties, metrics, carry)
 
-    def _penalties(self, scores: TokenScores) -> Tensor | float:
+    def _penalties(self, scores: TokenLossTerms) -> Tensor | float:
         """Label smoothing, z-loss and penalties on an LSTM's outputs."""
         penalties: Tensor | float = 0.0
         if self.label_smoothing:
@@ -166,7 +166,7 @@ class LanguageModelling(Task):
         """How a split is read in windows; a saved model reads another text in the same way."""
         return {"context": self.data.context, "carries_state": self.windows.continues}
 
-    def inference_facts(self) -> dict[str, Any]:
+    def inference_config(self) -> dict[str, Any]:
         """The tokenizer, and how a text is read in windows."""
         return {"predictor": "text_generator", "tokenizer": self.data.tokenizer.to_dict(), **self._window_settings()}
 

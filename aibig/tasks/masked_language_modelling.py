@@ -81,7 +81,7 @@ class MaskedLanguageModelling(Task):
         with eval_mode(self.model), self.context.autocast():
             return score_masked_text(self.model, self.data.splits[split], self.data.tokenizer, self.data.context)
 
-    def inference_facts(self) -> dict[str, Any]:
+    def inference_config(self) -> dict[str, Any]:
         """The tokenizer and the context."""
         facts = {"tokenizer": self.data.tokenizer.to_dict(), "context": self.data.context}
         return {"predictor": "fill_mask", **facts}

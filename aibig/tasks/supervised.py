@@ -126,7 +126,7 @@ class Classification(Supervised):
         """As many outputs as classes. Raises UserError for targets that are not classes."""
         classes = len(data.class_names)
         if not classes:
-            raise UserError("has values for targets, no classes; name the classes, or use the task 'regression'")
+            raise UserError("the targets are values, not classes; use the task 'regression', or name the classes")
         return {**data.model_settings(), "out_features": classes, "num_classes": classes}
 
     def loss(self, batch: Batch) -> Loss:
@@ -147,9 +147,9 @@ class Classification(Supervised):
         probabilities = predicted[0].softmax(2).mean(0)
         return ClassificationOutcome(probabilities.cpu().numpy(), predicted[1].cpu().numpy(), self.data.class_names)
 
-    def inference_facts(self) -> dict[str, Any]:
+    def inference_config(self) -> dict[str, Any]:
         """How inputs are prepared, and the class names."""
-        return {**self.data.inference_facts(), "class_names": self.data.class_names}
+        return {**self.data.inference_config(), "class_names": self.data.class_names}
 
 
 class Regression(Supervised):
@@ -191,9 +191,10 @@ class Regression(Supervised):
         outputs = predicted[0].mean(0) * self.scale + self.shift
         return RegressionOutcome(outputs.cpu().numpy(), predicted[1].cpu().numpy())
 
-    def inference_facts(self) -> dict[str, Any]:
+    def inference_config(self) -> dict[str, Any]:
         """How inputs are prepared, and the scaling of the targets."""
-        return {**self.data.inference_facts(), "target_shift": self.shift.tolist(), "target_scale": self.scale.tolist()}
+        scaling = {"target_shift": self.shift.tolist(), "target_scale": self.scale.tolist()}
+        return self.data.inference_config() | scaling
 
 
 def by_member(outputs: Tensor) -> Tensor:
@@ -209,20 +210,20 @@ def by_member(outputs: Tensor) -> Tensor:
 
 
 def check_inputs(config: Config, settings: dict[str, Any]) -> None:
-    """Refuse a model that takes other inputs than the data have.
+    """Refuse a model that needs other inputs than the data have.
 
     Args:
         config: of the run.
         settings: model settings that the data decide.
 
     Raises:
-        UserError: the model takes images or texts and the data are none, or the other way round.
+        UserError: the model needs images or texts and the data have none, or the other way round.
     """
     name = config.name_of("model")
     declared = SECTIONS["model"].settings(name)
     with config.locating_errors("model"):
         for setting, inputs in (("in_channels", "images"), ("vocab_size", "texts")):
             if setting in declared and setting not in settings:
-                raise UserError(f"{name!r} takes {inputs}, but the data are none; take another model, such as 'net'")
+                raise UserError(f"{name!r} needs {inputs}, but the data have none; use another model, such as 'net'")
         if "vocab_size" in settings and declared and "vocab_size" not in declared:
-            raise UserError(f"{name!r} takes no texts; take a model that does, such as 'lstm'")
+            raise UserError(f"{name!r} does not accept texts; use a model that does, such as 'lstm'")

@@ -7,7 +7,7 @@ from pathlib import Path
 from aibig.config.run_config import Config
 from aibig.data.text.tokenizer import Tokenizer
 from aibig.errors import UserError
-from aibig.pretrained.model_folder import FACTS, model_folder, read_facts
+from aibig.pretrained.model_folder import FACTS, model_folder, read_model_json
 
 
 def check_tokenizer(config: Config, tokenizer: Tokenizer) -> None:
@@ -24,7 +24,7 @@ def check_tokenizer(config: Config, tokenizer: Tokenizer) -> None:
     if weights is None or config.skip_initial_weights or not _is_ours(Path(weights)):
         return
     folder = model_folder(weights)
-    facts = read_facts(folder)
+    facts = read_model_json(folder)
     saved = facts.get("preprocessor", facts).get("tokenizer")
     if saved is not None and saved != tokenizer.to_dict():
         with config.locating_errors("finetune"):

@@ -23,9 +23,9 @@ class TrainerView(Protocol):
 class Callback:
     """Called while a run runs: override the methods that you need. On the main rank only.
 
-    A callback looks on and changes nothing: the run with it is the run without it, bit for bit. An exception in one
-    ends the run, after a checkpoint has been saved from which `--resume` goes on exactly; so may one that ends it on
-    purpose. Any other logger is five lines:
+    A callback must not change training: the run is the same without it, bit for bit. If one raises, a checkpoint is
+    saved first, so that a resume continues exactly; raising is also the way to stop a run. Any other logger is five
+    lines:
 
         class WandB(aibig.Callback):
             def on_begin(self, trainer):

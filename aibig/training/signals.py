@@ -16,7 +16,10 @@ class StopSignal:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Signals are remembered within this context; outside the main thread, where Python gets none, not."""
+        """Record SIGINT and SIGTERM inside the `with` block.
+
+        Does nothing outside the main thread, where Python delivers no signals.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -42,17 +42,17 @@ class Trainer:
     Args:
         make_optimizer: function model -> optimizer, as `aibig.training.optimizers.builders` makes; None for AdamW.
         schedule: function (step, fraction of the run done) -> factor of the learning rate; None for a constant one.
-        seed: of all that is random: first weights, order of the data, dropout, exploration.
+        seed: of all that is random: initial weights, order of the data, dropout, exploration.
         callbacks: objects to call while the run runs (see `Callback`).
-        max_steps: updates after which the run ends. Of several limits the first that is reached ends it.
+        max_steps: updates (optimizer steps) after which the run ends. Of several limits the first reached ends it.
         max_epochs: passes over the training data after which the run ends.
         max_samples: samples after which the run ends, over all ranks.
         max_tokens: tokens after which the run ends, over all ranks.
         max_env_steps: steps in environments after which the run ends, over all ranks.
         max_minutes: minutes of training, without evaluation and saving, after which the run ends.
         best_metric: metric of the evaluation that selects the best model; None for the task's own.
-        patience: evaluations in a row without a gain after which the run ends (early stopping); None for no such end.
-        min_delta: a gain of the metric must be larger than this to renew the patience.
+        patience: evaluations in a row without improvement after which the run ends (early stopping); None: never.
+        min_delta: an improvement of the metric must be larger than this to reset the patience.
         goal: value of the metric at which the run ends; None for none.
         eval_every: updates between evaluations; None for 20 evaluations in a run, or every 1,000 updates if only
             minutes are limited.
@@ -159,7 +159,7 @@ class Trainer:
 
         Raises:
             UserError: the task does not count what is limited, or does not evaluate the metric that selects the best.
-            Diverged: loss or gradient stay not finite.
+            Diverged: loss or gradient were not finite for 100 updates in a row.
         """
         with self._process_settings(task):
             self._set_up(task, folder, resume)
@@ -338,7 +338,7 @@ class Trainer:
         return batch
 
     def _check_divergence(self, updates: int, skipped: int) -> None:
-        """Raise Diverged if all updates are skipped, as far as the host knows: of the last `updates`, `skipped`."""
+        """Raise Diverged after 100 skipped updates in a row, when `skipped` of the latest `updates` were."""
         self._consecutive_skips = self._consecutive_skips + skipped if skipped == updates else 0
         if self._consecutive_skips >= MAX_CONSECUTIVE_SKIPS:
             folder = self._checkpoints.folder
@@ -442,7 +442,7 @@ class Trainer:
             self._run_log.info(sample)
 
     def _save(self) -> bool:
-        """Write a checkpoint, if there is a folder for it. Returns whether this moment is saved."""
+        """Write a checkpoint, if there is a folder for it. Returns whether this step has a checkpoint."""
         self._complete("save")
         folder = self._checkpoints.folder
         if folder is None:
@@ -478,7 +478,7 @@ class Trainer:
     def _finish(self) -> Result:
         """Save; unless the user stopped the run, load the best weights and test them.
 
-        Saved before the last log line and evaluation: a run that is resumed with a longer limit never had them.
+        Saved first, so that a run that is resumed with a longer limit does not hold the final log line and evaluation.
         """
         stop_requested = self.world.any(self._stop_signal.received)
         stopped_by = self.world.broadcast(self._reached_limit())
@@ -504,7 +504,7 @@ class Trainer:
     def _save_on_error(self) -> Iterator[None]:
         """If an error ends the run between two updates, save first: then nothing is lost.
 
-        Says which is the case, except for a UserError, which says all that there is to say.
+        Prints whether a checkpoint was saved, unless the error is a UserError, which is printed elsewhere.
         """
         try:
             yield

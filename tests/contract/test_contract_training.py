@@ -36,7 +36,7 @@ def test_a_task_of_a_few_lines_trains(has_folder: bool, tmp_path: Path) -> None:
     if folder is not None:
         losses = [line["loss"] for line in read_lines(folder) if line["kind"] == "train"]
         assert len(losses) == 50 and losses[-1] < 0.1 * losses[0]
-        assert checkpoint.newest_whole(folder / "checkpoints", pytest.fail) is not None
+        assert checkpoint.newest_valid(folder / "checkpoints", pytest.fail) is not None
     else:
         assert not list(tmp_path.iterdir())
 
@@ -82,7 +82,7 @@ def test_many_updates_that_are_not_finite_end_the_run_and_keep_its_checkpoints(t
     with pytest.raises(aibig.UserError, match="step 125: 100 updates in a row") as complaint:
         trainer.fit(task, tmp_path)
     assert str(tmp_path / "checkpoints") in str(complaint.value)
-    path = checkpoint.newest_whole(tmp_path / "checkpoints", pytest.fail)
+    path = checkpoint.newest_valid(tmp_path / "checkpoints", pytest.fail)
     assert path is not None
     kept = list(checkpoint.read(path, "shared")["modules"]["model"].values())
     assert not list(differences(kept, task.weights[25])), "the last finite weights"

@@ -69,7 +69,7 @@ def outcomes(ranks: Path, scenario: str) -> list[dict[str, Any]]:
 
 def last_checkpoint(folder: Path) -> dict[str, Any]:
     """All files of a run's last checkpoint."""
-    path = checkpoint.newest_whole(folder / "checkpoints", pytest.fail)
+    path = checkpoint.newest_valid(folder / "checkpoints", pytest.fail)
     assert path is not None
     return {name: checkpoint.read(path, name) for name in ("shared", "rank-0", "rank-1")}
 

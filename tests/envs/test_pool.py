@@ -12,9 +12,9 @@ import pytest
 
 from aibig.config.registry import environments
 from aibig.envs.episodes import SyncEpisodes, run_episodes
-from aibig.envs.gymnasium_vectors import SnapshotVector
+from aibig.envs.gymnasium_vectors import StateRestoredVectorEnv
 from aibig.envs.pool import EnvPool
-from aibig.envs.sync_vector import SyncVector
+from aibig.envs.sync_vector import SequentialVectorEnv
 from aibig.errors import UserError
 
 
@@ -134,7 +134,7 @@ def test_a_pool_resumes_in_the_middle_of_an_episode(make: Callable[[], Any], vec
 def test_a_vector_entry_point_returns_what_single_environments_return() -> None:
     """Of CartPole, whose vector resets by itself: dynamics, ends by either reason, and the step after an end."""
     pool = EnvPool(partial(CART_POLE, max_episode_steps=12), count=4)
-    assert isinstance(pool._vector, SnapshotVector)
+    assert isinstance(pool._vector, StateRestoredVectorEnv)
     pool.reset(0)
     single, ends = gymnasium.make("CartPole-v1").unwrapped, []
     single.reset(seed=0)
@@ -158,9 +158,9 @@ def test_a_vector_entry_point_returns_what_single_environments_return() -> None:
 
 
 def test_which_vectorization_is_taken() -> None:
-    assert isinstance(EnvPool(CART_POLE)._vector, SyncVector), "a single one is faster by itself"
-    assert isinstance(EnvPool(CART_POLE, count=2, vectorization="sync")._vector, SyncVector)
-    assert isinstance(EnvPool(make_cart_pole, count=2)._vector, SyncVector)
+    assert isinstance(EnvPool(CART_POLE)._vector, SequentialVectorEnv), "a single one is faster by itself"
+    assert isinstance(EnvPool(CART_POLE, count=2, vectorization="sync")._vector, SequentialVectorEnv)
+    assert isinstance(EnvPool(make_cart_pole, count=2)._vector, SequentialVectorEnv)
     with pytest.raises(UserError, match="has no vector entry point"):
         EnvPool(partial(gymnasium.make, "Acrobot-v1"), count=2, vectorization="vector_entry_point")
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aibig.layers import token_losses
-from aibig.layers.token_losses import TokenScores, softcap, token_scores
+from aibig.layers.token_losses import TokenLossTerms, softcap, token_loss_terms
 
 VOCABULARY, SHAPE = 11, (2, 7)
 EVERY_CASE = pytest.mark.parametrize(  # chunk_size: tokens, of 14, whose logits may be in memory
@@ -31,11 +31,13 @@ def make_inputs(width: int, biased: bool, dtype: torch.dtype = torch.float64, sc
     return hidden, weight, bias if biased else None, torch.randint(VOCABULARY, SHAPE, generator=generator)
 
 
-def reference(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, cap: float | None) -> TokenScores:
+def reference(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, cap: float | None
+) -> TokenLossTerms:
     """The same from logits that are in memory."""
     logits = softcap(F.linear(hidden, weight, bias), cap)
     target_logit = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    return TokenScores(logits.logsumexp(-1), target_logit, logits.mean(-1))
+    return TokenLossTerms(logits.logsumexp(-1), target_logit, logits.mean(-1))
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def chunks(monkeypatch: pytest.MonkeyPatch, chunk_size: int) -> None:
 @pytest.mark.usefixtures("chunks")
 def test_scores_are_those_of_the_whole_logits(width: int, cap: float | None, biased: bool) -> None:
     inputs = make_inputs(width, biased)
-    torch.testing.assert_close(token_scores(*inputs, cap=cap)[:3], reference(*inputs, cap)[:3])
+    torch.testing.assert_close(token_loss_terms(*inputs, cap=cap)[:3], reference(*inputs, cap)[:3])
 
 
 @EVERY_CASE
@@ -58,7 +60,7 @@ def test_gradients_are_exact_for_any_use_of_the_scores(width: int, cap: float | 
     parameters = (hidden, weight) if bias is None else (hidden, weight, bias)
 
     def scores(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:
-        return token_scores(hidden, weight, bias, targets, cap=cap)[:3]
+        return token_loss_terms(hidden, weight, bias, targets, cap=cap)[:3]
 
     assert torch.autograd.gradcheck(scores, parameters)
 
@@ -71,7 +73,7 @@ def test_one_score_alone_may_be_used(part: int, width: int, cap: float | None, b
     parameters = [tensor for tensor in inputs[:3] if tensor is not None]
     gradients, expected = (
         torch.autograd.grad(scores[part].square().sum(), parameters, allow_unused=True, materialize_grads=True)
-        for scores in (token_scores(*inputs, cap=cap), reference(*inputs, cap))
+        for scores in (token_loss_terms(*inputs, cap=cap), reference(*inputs, cap))
     )
     torch.testing.assert_close(gradients, expected)
 
@@ -80,7 +82,7 @@ def test_one_score_alone_may_be_used(part: int, width: int, cap: float | None, b
 def test_large_logits_keep_their_precision(cap: float | None) -> None:
     """A target that is all but impossible, 1,000 nats away, or all but sure."""
     hidden, weight, _, targets = make_inputs(5, False, torch.float32, scale=20.0)
-    scores = token_scores(hidden, weight, None, targets, cap=cap)
+    scores = token_loss_terms(hidden, weight, None, targets, cap=cap)
     expected = reference(hidden.double(), weight.double(), None, targets, cap)
     assert cap is not None or expected.cross_entropy.max() > 500
     for score, exact in zip(scores[:3], expected[:3], strict=True):
@@ -96,7 +98,7 @@ def test_bf16_keeps_the_gradient_of_a_target_that_is_all_but_sure() -> None:
     weight.requires_grad_()
     targets = torch.full((8,), 4)
     with torch.autocast("cpu", torch.bfloat16):
-        scores = token_scores(hidden, weight, None, targets)
+        scores = token_loss_terms(hidden, weight, None, targets)
     assert {score.dtype for score in scores[:3]} == {torch.float32}
     gradients = torch.autograd.grad(scores.cross_entropy.sum(), [hidden, weight])
     expected = torch.autograd.grad(reference(hidden, weight, None, targets, None).cross_entropy.sum(), [hidden, weight])
@@ -123,7 +125,7 @@ def test_all_logits_are_never_in_memory(cap: float | None, monkeypatch: pytest.M
     hidden = torch.randn(tokens, 4, requires_grad=True)
     weight = torch.randn(vocabulary, 4, requires_grad=True)
     with LargestTensor() as largest:
-        scores = token_scores(hidden, weight, None, torch.randint(vocabulary, (tokens,)), cap=cap)
+        scores = token_loss_terms(hidden, weight, None, torch.randint(vocabulary, (tokens,)), cap=cap)
         (scores.cross_entropy + scores.mean_logit).sum().backward()
     assert largest.elements == tokens * 4  # the hidden states
 
@@ -135,7 +137,7 @@ def test_a_compiled_loss_has_the_same_gradients(width: int, cap: float | None, b
     parameters = [tensor for tensor in inputs[:3] if tensor is not None]
 
     def loss(*inputs: Any) -> Tensor:
-        scores = token_scores(*inputs, cap=cap)
+        scores = token_loss_terms(*inputs, cap=cap)
         return (scores.cross_entropy + scores.logsumexp.square() - scores.mean_logit).mean()
 
     compiled = torch.compile(loss, backend="aot_eager")

@@ -108,7 +108,7 @@ def test_rotary_positions_need_an_even_number_of_channels() -> None:
 
 def test_a_full_kv_cache_says_so() -> None:
     model = make()
-    with pytest.raises(UserError, match="has room for 6 tokens, not 7"):
+    with pytest.raises(UserError, match="holds 6 tokens, not 7"):
         model(torch.zeros(1, 7, dtype=torch.long), None, model.init_state(1, 6))
 
 
@@ -124,8 +124,8 @@ def test_a_window_looks_back_so_far_and_no_further() -> None:
 def test_activation_checkpointing_changes_no_gradient() -> None:
     tokens, targets = torch.randint(20, (2, 2, 9))
     gradients = []
-    for checkpointing in (False, True):
-        model = make(checkpointing=checkpointing, conv=2).train()
+    for gradient_checkpointing in (False, True):
+        model = make(gradient_checkpointing=gradient_checkpointing, conv=2).train()
         model(tokens, targets=targets)[0].cross_entropy.mean().backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):

@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_was_written_is_read(folder: Path) -> None:
-    path = checkpoint.newest_whole(folder, print)
+    path = checkpoint.newest_valid(folder, print)
     assert path == folder / "step-000000020"
     assert torch.equal(checkpoint.read(path, "shared")["weights"], torch.arange(1000.0))
     assert checkpoint.read(path, "rank-0") == {"plain": [1, "two", None]}
@@ -51,14 +51,14 @@ def test_damage_is_found_and_the_one_before_taken(folder: Path, name: str, damag
     assert damage(content) != content
     file.write_bytes(damage(content))
     warnings: list[str] = []
-    assert checkpoint.newest_whole(folder, warnings.append) == folder / "step-000000010"
+    assert checkpoint.newest_valid(folder, warnings.append) == folder / "step-000000010"
     assert len(warnings) == 1 and "step-000000020" in warnings[0] and "falling back" in warnings[0]
 
 
 def test_a_missing_file_is_damage_and_a_half_written_folder_is_no_checkpoint(folder: Path) -> None:
     (folder / "step-000000020" / "rank-0.pt").unlink()
     shutil.copytree(folder / "step-000000010", folder / ".step-000000030.tmp")
-    assert checkpoint.newest_whole(folder, lambda _: None) == folder / "step-000000010"
+    assert checkpoint.newest_valid(folder, lambda _: None) == folder / "step-000000010"
     assert checkpoint.try_to_write(folder, 40, STATE, World()) is None
     assert not (folder / ".step-000000030.tmp").exists()
 
@@ -114,7 +114,7 @@ for _ in range(5_250):
     replays[0].add(EnvStep(frames, np.zeros(4, np.int64), zeros, frames, no, no, ~no))
 peak = megabytes("VmHWM")
 assert checkpoint.try_to_write(folder, 1, {"rank-0": replays[0].state_dict()}, World()) is None
-path = checkpoint.newest_whole(folder, print)
+path = checkpoint.newest_valid(folder, print)
 print(megabytes("VmHWM") - peak, (path / "rank-0.pt").stat().st_size / 1e6)
 anonymous = megabytes("RssAnon")
 state = checkpoint.read(path, "rank-0", mapped=True)

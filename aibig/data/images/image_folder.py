@@ -160,7 +160,7 @@ class ImageData(SampleData):
         rows = rows[:: -(-len(rows) // FITTED_IMAGES)] if scaling == "standard" else rows[:1]
         return fit_scaling(self.pool.submit(rows, None).result().to(torch.uint8), scaling)  # not scaled yet
 
-    def inference_facts(self) -> dict[str, Any]:
+    def inference_config(self) -> dict[str, Any]:
         """Size, channels and scaling of the images."""
         return {
             "predictor": "images",

@@ -104,7 +104,7 @@ class ReplayBuffer(ABC):
         num_indices: the indices of transitions are below this.
     """
 
-    is_fixed: ClassVar[bool] = False  # whether nothing can be added: the agent does not act
+    is_offline: ClassVar[bool] = False  # whether nothing can be added: the agent does not act
 
     def __init__(self, spec: ReplaySpec, batch_size: int, capacity: int, num_indices: int) -> None:
         self.spec, self.batch_size, self.capacity, self._num_indices = spec, batch_size, capacity, num_indices

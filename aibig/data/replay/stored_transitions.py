@@ -24,7 +24,7 @@ class StoredReplayBuffer(TransitionReplayBuffer):
         UserError: the file is something else, or of another environment.
     """
 
-    is_fixed: ClassVar[bool] = True
+    is_offline: ClassVar[bool] = True
 
     def __init__(self, spec: ReplaySpec, *, path: ExistingPath, batch_size: PositiveInt = 64) -> None:
         rows = read_transitions(path, spec)

@@ -324,7 +324,7 @@ class LabelledTexts(LabelledData):
         for index in torch.arange(len(encoded.targets)).split(EVALUATION_BATCH_SIZE):
             yield encoded.sentences.batch(index), encoded.targets[index.to(encoded.targets.device)]
 
-    def inference_facts(self) -> dict[str, Any]:
+    def inference_config(self) -> dict[str, Any]:
         """The preprocessor, and the columns of the sentences and labels in a table."""
         facts = {"preprocessor": self.preprocessor.to_dict(), "columns": list(self.columns)}
         return {"predictor": "text_classifier", **facts}

@@ -74,12 +74,12 @@ class TokenFiles:
 
     def __init__(self, documents: TextFiles, tokenizer: str | Tokenizer, vocab_size: int) -> None:
         self.documents, self.tokenizer, self.vocab_size = documents, tokenizer, vocab_size
-        is_fixed = isinstance(tokenizer, Tokenizer) or tokenizer in ("characters", "bytes")
+        is_offline = isinstance(tokenizer, Tokenizer) or tokenizer in ("characters", "bytes")
         self.settings = {  # files that were written with others are of no use
             "format": FORMAT,
             "field": documents.field,
             "tokenizer": tokenizer.fingerprint if isinstance(tokenizer, Tokenizer) else tokenizer,
-            "vocab_size": None if is_fixed else vocab_size,
+            "vocab_size": None if is_offline else vocab_size,
         }
         key = json.dumps([str(documents.path.resolve()), self.settings])
         self.name = f"{documents.path.resolve().name}-{hashlib.blake2b(key.encode(), digest_size=6).hexdigest()}"

@@ -54,9 +54,7 @@ class KVCache:
         """
         time = new.shape[1]
         if self.longest + time > self.capacity:
-            raise UserError(
-                f"the KV cache has room for {self.capacity} tokens, not {self.longest + time}; raise max_tokens"
-            )
+            raise UserError(f"the KV cache holds {self.capacity} tokens, not {self.longest + time}; start one for more")
         entries = self._tensors.get(name)
         if entries is None:
             batch, _, *between, size = new.shape
@@ -94,9 +92,9 @@ class KVCache:
             self.lengths += time
             self.longest += time
         else:
-            self.truncate(self.lengths + lengths.to(self.lengths.device))
+            self.set_lengths(self.lengths + lengths.to(self.lengths.device))
 
-    def truncate(self, lengths: Tensor) -> None:
+    def set_lengths(self, lengths: Tensor) -> None:
         """Set the rows' ends.
 
         Args:
@@ -114,7 +112,7 @@ class KVCache:
         """
         selected = KVCache(len(rows), self.capacity, self.lengths.device)
         selected._tensors = {name: old.movedim(1, -2)[rows].movedim(-2, 1) for name, old in self._tensors.items()}
-        selected.truncate(self.lengths[rows])
+        selected.set_lengths(self.lengths[rows])
         return selected
 
     def replace(self, rows: Tensor, other: KVCache) -> None:
@@ -126,4 +124,4 @@ class KVCache:
         """
         for name, entries in other._tensors.items():
             self._tensors[name][rows, : other.longest] = entries[:, : other.longest]
-        self.truncate(self.lengths.index_copy(0, rows, other.lengths))
+        self.set_lengths(self.lengths.index_copy(0, rows, other.lengths))

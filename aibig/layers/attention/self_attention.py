@@ -65,8 +65,8 @@ class SelfAttention(nn.Module):
             rotation: of the tokens' positions, see `rotary_angles`, (1 or B, T, D / 2, 2); None for no rotary
                 positions.
             attn_mask: True where a token may attend to a key, (1 or B, 1, 1 or T, S).
-            is_causal: whether tokens attend to themselves and earlier ones only; an attn_mask goes before it.
-            kv_cache: takes the keys and values of these tokens; the S keys are then all that it holds.
+            is_causal: whether tokens attend to themselves and earlier ones only; an attn_mask takes precedence.
+            kv_cache: stores the keys and values of these tokens; the S keys are then all that it holds.
             block_index: number of this layer's block, under which the cache holds its keys and values.
         """
         batch, time, _ = inputs.shape
@@ -87,8 +87,8 @@ class SelfAttention(nn.Module):
 def attend(queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor:
     """Scaled dot-product attention, softmax(queries keys^T / sqrt(D)) values, (B, N, T, D).
 
-    Training on a CPU goes by `causal_attention` where that applies, since torch's fused kernel is slow there in its
-    backward pass. All else goes by the fused kernel.
+    Training on a CPU uses `causal_attention` where it applies, since the backward pass of torch's fused kernel is slow
+    there. All else uses the fused kernel.
 
     Args:
         queries: (B, N, T, D).

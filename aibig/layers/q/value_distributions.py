@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from aibig.errors import UserError
 
 
-class ValueDistribution(nn.Module):
+class ReturnDistribution(nn.Module):
     """How the numbers that a network puts out for each action are to be read. Without parameters."""
 
     outputs_per_action: int | None = None  # N; None: one for each fraction that the network is asked for
@@ -32,7 +32,7 @@ class ValueDistribution(nn.Module):
         return output.float().mean(-1)
 
 
-class Categorical(ValueDistribution):
+class CategoricalReturn(ReturnDistribution):
     """Probabilities, as logits, of evenly spaced returns (C51: arXiv 1707.06887, section 4).
 
     Args:
@@ -60,7 +60,7 @@ class Categorical(ValueDistribution):
         return (output.float().softmax(-1) * self.support).sum(-1)  # no product that autocast would round
 
 
-class Quantiles(ValueDistribution):
+class QuantileReturn(ReturnDistribution):
     """The returns at N fixed fractions of probability (QR-DQN: arXiv 1710.10044, section 3).
 
     Args:
@@ -75,7 +75,7 @@ class Quantiles(ValueDistribution):
         self.register_buffer("fractions", quantile_midpoints(quantiles), persistent=False)  # (N,)
 
 
-class ImplicitQuantiles(ValueDistribution):
+class ImplicitQuantileReturn(ReturnDistribution):
     """The returns at any fractions of probability that the network is asked for (IQN: arXiv 1806.06923).
 
     Args:
@@ -95,14 +95,14 @@ class ImplicitQuantiles(ValueDistribution):
         self.register_buffer("acting_fractions", quantile_midpoints(acting_samples), persistent=False)
 
 
-DISTRIBUTIONS: dict[str, type[ValueDistribution]] = {
-    "categorical": Categorical,
-    "quantiles": Quantiles,
-    "implicit_quantiles": ImplicitQuantiles,
+DISTRIBUTIONS: dict[str, type[ReturnDistribution]] = {
+    "categorical": CategoricalReturn,
+    "quantiles": QuantileReturn,
+    "implicit_quantiles": ImplicitQuantileReturn,
 }
 
 
-def make_distribution(kind: str | None, **settings: Any) -> ValueDistribution | None:
+def make_distribution(kind: str | None, **settings: Any) -> ReturnDistribution | None:
     """The distribution of a kind.
 
     Args:
@@ -143,5 +143,5 @@ def action_values(model: nn.Module, output: Tensor) -> Tensor:
     Returns:
         (B, A).
     """
-    distribution: ValueDistribution | None = getattr(model, "distribution", None)
+    distribution: ReturnDistribution | None = getattr(model, "distribution", None)
     return output if distribution is None else distribution.mean(output)

@@ -25,7 +25,7 @@ from aibig.layers.modes import eval_mode
 from aibig.layers.polyak import polyak_update
 from aibig.layers.q.noisy import noise_enabled, noisy_layers, reset_noise, set_noise_enabled
 from aibig.layers.q.running_norm import running_norms, update_running_norms
-from aibig.layers.q.value_distributions import Categorical, ImplicitQuantiles, Quantiles, action_values
+from aibig.layers.q.value_distributions import CategoricalReturn, ImplicitQuantileReturn, QuantileReturn, action_values
 from aibig.metrics.greedy_policy import evaluation_policy, greedy_actions
 from aibig.metrics.names import LOWER_IS_BETTER
 from aibig.metrics.outcomes import EpisodeOutcome
@@ -65,7 +65,7 @@ class ReplayBatch(NamedTuple):
 class QLearning(Task):
     """Acts epsilon-greedily, stores transitions, and fits an action's value to the reward plus the next value.
 
-    With stored transitions the agent does not act: settings of acting do not count.
+    With an offline dataset (stored transitions) the agent does not act, and the settings of acting are ignored.
 
     Args:
         model: a Q-network; one with noisy layers explores by them too: then set epsilon_start and epsilon_end to 0.
@@ -82,20 +82,20 @@ class QLearning(Task):
         log_policy_min: where munchausen's scaled log-policy is clipped, at most 0 (the paper's l_0).
         priority_exponent: transitions are sampled in proportion to |TD error|**exponent (alpha; arXiv 1511.05952);
             0: uniformly.
-        importance_exponent: exponent of the importance weights that make up for priorities, at first (beta).
+        importance_exponent: initial exponent of the importance weights that correct for priorities (beta).
         importance_env_steps: env steps over which importance_exponent rises to 1; null: it stays.
-        reward_scale: what rewards are multiplied by. TD errors count squared up to 1 and linearly beyond it, by which
-            rare outcomes hardly move a value: scale large rewards down.
+        reward_scale: what rewards are multiplied by. The Huber loss is linear beyond a TD error of 1, so that large
+            rewards have little effect: scale them down.
         reward_clip: where scaled rewards are clipped, at plus and minus this; null: nowhere.
         env_steps_per_update: env steps, over all environments, for each update.
         learning_starts: env steps of random actions before the first update.
-        epsilon_start: probability of a random action at first.
-        epsilon_end: probability of a random action at last.
+        epsilon_start: initial probability of a random action.
+        epsilon_end: final probability of a random action.
         epsilon_env_steps: env steps over which the probability of a random action falls.
         epsilon_schedule: how the probability of a random action falls: "linear", or "exponential" by a constant factor.
-        exploration_exponent: a random action lasts n env steps with a probability in proportion to n to the power of
-            minus this (arXiv 2006.01782: 2), which finds what single steps do not; null: one step.
-        target_update_interval: updates between updates of the target network; null: no target network.
+        exploration_exponent: random actions are repeated n env steps, p(n) ~ n^-exponent (epsilon-z-greedy, arXiv
+            2006.01782: 2), which finds what single random steps do not; null: one step.
+        target_update_interval: optimizer steps (not env steps) between updates of the target network; null: none.
         tau: fraction of the way to the model that the target network moves at an update (Polyak averaging), at most 1.
         validation_episodes: episodes of each evaluation during training, always with the same seeds.
         test_episodes: episodes of the test at the end, with other seeds.
@@ -170,8 +170,8 @@ class QLearning(Task):
         self.episodes = {"validation": validation_episodes, "test": test_episodes}
         self.evaluation_epsilon = evaluation_epsilon
 
-        self.counts = ("samples",) if replay.is_fixed else ("env_steps", "samples")
-        self.env_steps = 0  # of this rank; the step by which an environment is reset is one too: ranks keep pace
+        self.counts = ("samples",) if replay.is_offline else ("env_steps", "samples")
+        self.env_steps = 0  # of this rank; resets count too, so that all ranks advance equally
         self.batches = 0
         self.latest_returns: deque[float] = deque(maxlen=20)
         self.latest_lengths: deque[float] = deque(maxlen=20)
@@ -180,17 +180,17 @@ class QLearning(Task):
     def _check_target(self, n_step: int) -> None:
         has_target_network = self.target_update_interval is not None
         if self.munchausen and self.double:
-            raise UserError("double: munchausen takes the mean over the policy, no best action; leave double out")
+            raise UserError("double: has no meaning with munchausen, whose target has no best action; leave double out")
         if self.munchausen and n_step > 1:
             raise UserError("munchausen: its log-policy is that of one step; set n_step to 1")
-        if self.munchausen and isinstance(self.distribution, Categorical):
+        if self.munchausen and isinstance(self.distribution, CategoricalReturn):
             raise UserError("munchausen: is defined for values and quantiles, not for categorical distributions")
         if self.munchausen and not has_target_network:
-            raise UserError("munchausen: takes the target network's policy; set target_update_interval")
+            raise UserError("munchausen: needs the target network's policy; set target_update_interval")
         if self.log_policy_min > 0:
             raise UserError(f"log_policy_min {self.log_policy_min:g}: a logarithm of a probability is at most 0")
         if self.double and not has_target_network:
-            raise UserError("double: takes a target network to value the model's choice; set target_update_interval")
+            raise UserError("double: needs a target network to value the model's choice; set target_update_interval")
         if self.tau != 1.0 and not has_target_network:
             raise UserError("tau: there is no target network to move; set target_update_interval")
         if self.tau > 1.0:
@@ -204,14 +204,16 @@ class QLearning(Task):
                 raise UserError(f"{name}: the task has {value}, the replay {replay_value}; give both the same")
         if self.importance_env_steps is not None and not self.is_prioritised:
             raise UserError("importance_env_steps: sampling is uniform; set priority_exponent, or leave it out")
-        if self.importance_env_steps is not None and replay.is_fixed:
-            raise UserError("importance_env_steps: no env step is taken with stored transitions; leave it out")
-        if replay.capacity < replay.batch_size and not replay.is_fixed:
+        if self.importance_env_steps is not None and replay.is_offline:
+            raise UserError("importance_env_steps: there are no env steps with stored transitions; leave it out")
+        if replay.capacity < replay.batch_size and not replay.is_offline:
             raise UserError(f"data.capacity {replay.capacity:,} is less than a batch, {replay.batch_size:,}; set more")
         if replay.batch_size % world_size:
             raise UserError(f"data.batch_size {replay.batch_size} can't be divided among {world_size} ranks")
-        if self.has_running_norm and replay.is_fixed:
-            raise UserError("model.normalise: takes statistics while the agent acts, but it does not act; use scale")
+        if self.has_running_norm and replay.is_offline:
+            raise UserError(
+                "model.normalise: collects statistics from acting, which is off with stored transitions; use scale"
+            )
         if self.has_running_norm and world_size > 1:
             raise UserError("model.normalise: each rank would have statistics of its own; use scale, or one rank")
 
@@ -248,7 +250,7 @@ class QLearning(Task):
         """Act if an update begins, then sample transitions."""
         env_steps_before = self.env_steps
         update, micro_batch = divmod(self.batches, self.context.accumulate)
-        if micro_batch == 0 and not self.replay.is_fixed:
+        if micro_batch == 0 and not self.replay.is_offline:
             due = max(self.learning_starts / self.context.world_size, 1)
             due += update * self.env_steps_per_update / self.context.world_size
             while self.env_steps < due or not len(self.replay):
@@ -257,14 +259,14 @@ class QLearning(Task):
         generator, count = self.context.generator, self.replay.batch_size // self.context.world_size
         transitions = self.replay.sample(count, generator, self.current_importance_exponent())
         fractions = target_fractions = None
-        if isinstance(self.distribution, ImplicitQuantiles):
+        if isinstance(self.distribution, ImplicitQuantileReturn):
             fractions = torch.rand(count, self.distribution.samples, generator=generator)
             target_fractions = torch.rand(count, self.distribution.target_samples, generator=generator)
         if self.has_noise:
             for network in self.networks:
                 reset_noise(network, generator)
         counts = {"samples": self.replay.batch_size}
-        if not self.replay.is_fixed:
+        if not self.replay.is_offline:
             counts["env_steps"] = (self.env_steps - env_steps_before) * self.context.world_size
         return Batch(ReplayBatch(transitions, fractions, target_fractions), count, counts)
 
@@ -324,10 +326,10 @@ class QLearning(Task):
             losses = losses * transitions.weight
         with torch.no_grad():
             mean_q = q_values.mean() if self.distribution is None else self.distribution.mean(q_values).mean()
-        metrics = {"q": mean_q, "td_error": td_errors.mean(), "epsilon": self.epsilon()}
+        metrics = {"q_value": mean_q, "td_error": td_errors.mean(), "epsilon": self.epsilon()}
         # Always there, since ranks add metrics up together; NaN, before an episode has ended, is left out.
-        metrics["latest_return"] = sum(self.latest_returns) / (len(self.latest_returns) or math.nan)
-        metrics["latest_length"] = sum(self.latest_lengths) / (len(self.latest_lengths) or math.nan)
+        metrics["episode_return"] = sum(self.latest_returns) / (len(self.latest_returns) or math.nan)
+        metrics["episode_length"] = sum(self.latest_lengths) / (len(self.latest_lengths) or math.nan)
         return Loss(losses.mean(), metrics, (transitions.indices, td_errors) if self.is_prioritised else None)
 
     def _forward(self, model: nn.Module, observation: Tensor, fractions: Tensor | None) -> Tensor:
@@ -344,7 +346,7 @@ class QLearning(Task):
         online_q = self._forward(self.model, next_observation, batch.fractions) if self.double else next_q_values
         next_action = best_actions(action_values(self.model, online_q), transitions.next_action_mask)
         next_q_values = gather_actions(next_q_values, next_action)  # (B,) or (B, M)
-        if isinstance(self.distribution, Categorical):
+        if isinstance(self.distribution, CategoricalReturn):
             return project_distribution(next_q_values.softmax(-1), reward, discount, self.distribution)
         return td_target(reward, discount, next_q_values)
 
@@ -363,11 +365,11 @@ class QLearning(Task):
 
     def _td_losses(self, q_values: Tensor, target_q_values: Tensor, fractions: Tensor | None) -> LossAndError:
         match self.distribution:
-            case Categorical():
+            case CategoricalReturn():
                 return categorical_loss(q_values, target_q_values)
-            case Quantiles():
+            case QuantileReturn():
                 return quantile_loss(q_values, self.distribution.fractions, target_q_values)
-            case ImplicitQuantiles():
+            case ImplicitQuantileReturn():
                 assert fractions is not None
                 return quantile_loss(q_values, fractions, target_q_values)
         return huber_loss(q_values, target_q_values)
@@ -394,7 +396,7 @@ class QLearning(Task):
             returns, lengths = self.pool.run_episodes(policy, seeds)
         return EpisodeOutcome(returns, lengths)
 
-    def inference_facts(self) -> dict[str, Any]:
+    def inference_config(self) -> dict[str, Any]:
         """The environment, and how to act in it."""
         return {"predictor": "agent", "env": self.pool.registered, "epsilon": self.evaluation_epsilon}
 

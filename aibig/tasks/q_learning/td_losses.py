@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aibig.layers.q.value_distributions import Categorical
+from aibig.layers.q.value_distributions import CategoricalReturn
 
 # the loss of each transition, and the size of its TD error, which is its priority: (B,) each
 LossAndError = tuple[Tensor, Tensor]
@@ -71,7 +71,9 @@ def td_target(reward: Tensor, discount: Tensor, next_q_values: Tensor) -> Tensor
     return reward + discount * next_q_values
 
 
-def project_distribution(probabilities: Tensor, reward: Tensor, discount: Tensor, distribution: Categorical) -> Tensor:
+def project_distribution(
+    probabilities: Tensor, reward: Tensor, discount: Tensor, distribution: CategoricalReturn
+) -> Tensor:
     """Probabilities of reward + discount * support, shared out to the two nearest atoms of the support.
 
     What falls beyond the support goes to its ends (arXiv 1707.06887, algorithm 1).
@@ -124,8 +126,8 @@ def best_actions(values: Tensor, mask: Tensor | None = None) -> Tensor:
 def soft_policy(values: Tensor, temperature: float, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Probabilities of actions, softmax(values / temperature), and their logarithms.
 
-    Masked actions have probability 0, and 0 in place of their logarithm, so that products with it are 0; so have all
-    where none is allowed, which is what some environments say of an episode's end.
+    Masked actions have probability 0, and 0 in place of their logarithm, so that products with it are 0. Rows
+    without any allowed action, which some environments return at an episode's end, are all 0.
 
     Args:
         values: of actions, (B, A).

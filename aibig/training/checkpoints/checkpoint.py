@@ -123,7 +123,7 @@ class _Counter(io.RawIOBase):
         return len(data)
 
 
-def newest_whole(folder: Path, warn: Callable[[str], None]) -> Path | None:
+def newest_valid(folder: Path, warn: Callable[[str], None]) -> Path | None:
     """The newest checkpoint whose files are as its manifest says; None if there is none.
 
     Args:

@@ -79,7 +79,7 @@ class CheckpointManager:
         Args:
             folder: of the checkpoints.
         """
-        path = checkpoint.newest_whole(folder, self._warn) if self._world.is_main else None
+        path = checkpoint.newest_valid(folder, self._warn) if self._world.is_main else None
         newest: Path | None = self._world.broadcast(path)
         return newest
 

@@ -22,7 +22,7 @@ from aibig.config.run_config import Config, differences
 from aibig.config.yaml_file import read_yaml
 from aibig.errors import UserError
 from aibig.files import read_json, write_text
-from aibig.training.checkpoints.checkpoint import newest_whole, steps
+from aibig.training.checkpoints.checkpoint import newest_valid, steps
 
 CONFIG, RESULT = "config.yaml", "result.json"
 CHOSEN_BY_RULE = ("device", "precision", "threads")
@@ -191,7 +191,7 @@ def has_checkpoint(folder: Path) -> bool:
     Args:
         folder: of the run.
     """
-    return newest_whole(folder / "checkpoints", lambda damage: None) is not None
+    return newest_valid(folder / "checkpoints", lambda damage: None) is not None
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

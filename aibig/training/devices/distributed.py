@@ -16,7 +16,7 @@ from aibig.layers.dtensor import is_sharded
 
 
 class World:
-    """The ranks of this run: torch.distributed's default process group if torchrun's variables are set, else one."""
+    """The ranks of this run: torch.distributed's default process group under torchrun, otherwise a single process."""
 
     def __init__(self) -> None:
         self.size, self.rank, self.local_rank = ranks.world_size(), ranks.rank(), ranks.local_rank()

@@ -24,7 +24,7 @@ def generators_state(generator: torch.Generator) -> dict[str, Any]:
     """The states of the global generators and of one more, as tensors and plain values.
 
     Args:
-        generator: the one more.
+        generator: the task's.
     """
     kind, keys, position, has_gauss, cached = np.random.get_state()
     return {

@@ -46,7 +46,7 @@ class TensorBoard(Callback):
         self._writer.flush()
 
     def on_save(self, path: Path) -> None:
-        """Write what a resume will take as written."""
+        """Flush, so that the file matches the checkpoint."""
         self._writer.flush()
 
     def on_end(self, result: Result) -> None:

@@ -68,7 +68,7 @@ class GradientStep:
         return not known_to_be_skipped, {"gradient_norm": norm, "skipped": skipped}
 
     def _divide(self, gradients: list[Tensor], weight: float, loss: Tensor) -> Tensor:
-        """Divide by the weight of all ranks, which gradients are averaged over. Returns the loss of all ranks."""
+        """Divide by all ranks' weight (backward has averaged over ranks already). Returns the loss of all ranks."""
         dtype = torch.float32 if self.device.type == "mps" else torch.float64  # no rounding that a model could see
         weight_and_loss = torch.stack([torch.full((), weight, dtype=dtype, device=self.device), loss.to(dtype)])
         weight_of_all, loss_of_all = self.world.all_reduce(weight_and_loss).unbind()

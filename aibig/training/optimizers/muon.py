@@ -124,10 +124,10 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_sub_(weights, [updates[weight] for weight in weights], alpha=group["lr"])
 
     def _momentum_updates(self, group: dict[str, Any]) -> dict[Tensor, Tensor]:
-        """Moves the momentum of each weight on by its gradient; returns it, or Nesterov's, by weight.
+        """Update the momentum buffers. Returns each weight's momentum, or its Nesterov update.
 
-        Whether to skip the update may be known to the device alone, as `found_inf`, 1 or 0: the gradient, which may
-        not be finite, then becomes the momentum, and that moves nowhere.
+        Where `found_inf`, which the device alone may know, is 1, the gradient is replaced by the momentum, which leaves
+        the buffer unchanged.
         """
         weights = [weight for weight in group["params"] if weight.grad is not None]
         if not weights:
@@ -170,10 +170,10 @@ def orthogonal_updates(updates: dict[Tensor, Tensor], layouts: dict[Tensor, Matr
 
 
 def orthogonalize(matrices: Tensor, scale: float = 1.0) -> Tensor:
-    """Newton-Schulz iteration: singular vectors stay, singular values come near `scale`, but for the very small ones.
+    """Newton-Schulz iteration: singular vectors stay, all but very small singular values become about `scale`.
 
-    Each step takes X to a X + b G X + c G G X, where G = X X', (n, n). Wide matrices are multiplied at both ends only,
-    since what the steps multiply X by is a polynomial of the first G; bf16 is too coarse for that.
+    Each step takes X to a X + b G X + c G G X, where G = X X', (n, n). For wide X the
+    polynomial of the first G is computed alone, and applied once; bf16 is too coarse for that.
 
     Args:
         matrices: (k, n, m).

@@ -38,7 +38,7 @@ def test_a_file_gives_the_transitions_of_acting(n_step: int, tmp_path: Path) -> 
     for time in range(60):
         row = {name: array[time : time + 1] for name, array in arrays.items()}
         acting.add(EnvStep(**row, is_transition=np.ones(1, bool)))
-    assert stored.is_fixed and len(stored) == len(acting) == 60
+    assert stored.is_offline and len(stored) == len(acting) == 60
     rows, expected = (buffer._rows[np.lexsort(buffer._rows.T)] for buffer in (stored, acting))
     np.testing.assert_allclose(rows, expected, atol=1e-6)
 
@@ -113,8 +113,8 @@ def test_files_have_no_action_masks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "task", "complaint"),
     [
-        ({"normalise": True}, {}, "model.normalise: takes statistics while the agent acts, but it does not act"),
-        ({}, {"priority_exponent": 0.5, "importance_env_steps": 9}, "importance_env_steps: no env step is taken"),
+        ({"normalise": True}, {}, "model.normalise: collects statistics from acting"),
+        ({}, {"priority_exponent": 0.5, "importance_env_steps": 9}, "importance_env_steps: there are no env steps"),
     ],
 )
 def test_what_only_acting_would_change_is_refused(

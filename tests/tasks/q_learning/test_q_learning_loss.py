@@ -202,7 +202,7 @@ def test_new_errors_become_priorities() -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"munchausen": 0.9, "double": True}, "double: munchausen"),
+        ({"munchausen": 0.9, "double": True}, "double: has no meaning with munchausen"),
         ({"munchausen": 0.9, "n_step": 3}, "n_step"),
         ({"munchausen": 0.9, "target_update_interval": None}, "set target_update_interval"),
         ({"target_update_interval": None, "tau": 0.5}, "no target network to move"),
