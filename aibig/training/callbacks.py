@@ -24,8 +24,9 @@ class Callback:
     """Called while a run runs: override the methods that you need. On the main rank only.
 
     A callback must not change training: the run is the same without it, bit for bit. If one raises, a checkpoint is
-    saved first, so that a resume continues exactly; raising is also the way to stop a run. Any other logger is five
-    lines:
+    saved first, so that a resume continues exactly; raising is also the way to stop a run.
+
+    Any other logger is five lines:
 
         class WandB(aibig.Callback):
             def on_begin(self, trainer):
