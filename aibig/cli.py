@@ -173,7 +173,7 @@ def _models(parser: argparse.ArgumentParser) -> None:
 
 def _parameter_count(name: str) -> str:
     """The number of a model's parameters at its defaults, without allocating any; "-" if a setting has no default."""
-    from aibig.layers.meta import ParametersOnMeta
+    from aibig.layers.utils.meta import ParametersOnMeta
 
     if any(setting.default is REQUIRED for setting in models.settings(name).values()):
         return "-"

@@ -16,7 +16,7 @@ from aibig.config.registry import PythonObject, environments
 from aibig.envs.episodes import SyncEpisodes, run_episodes
 from aibig.envs.wrappers import Env
 from aibig.errors import UserError
-from aibig.layers.modes import eval_mode
+from aibig.layers.utils.modes import eval_mode
 from aibig.metrics.greedy_policy import evaluation_policy
 from aibig.pretrained.model_folder import inference_device
 

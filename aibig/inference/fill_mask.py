@@ -12,7 +12,7 @@ from aibig.data.text.mask_tokens import mask_token_id
 from aibig.data.text.tokenizer import tokenizer_from_dict
 from aibig.errors import UserError
 from aibig.inference.text_files import read_tokens, top_tokens
-from aibig.layers.modes import eval_mode
+from aibig.layers.utils.modes import eval_mode
 from aibig.metrics.outcomes import TokenOutcome
 from aibig.metrics.text_scores import score_masked_text
 from aibig.pretrained.model_folder import inference_device

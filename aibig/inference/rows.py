@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from aibig.data.tables.columns import Column, Columns, RowLocator, frame_locator
 from aibig.errors import UserError
 from aibig.inference.named_rows import named_rows
-from aibig.layers.modes import eval_mode
+from aibig.layers.utils.modes import eval_mode
 from aibig.metrics.outcomes import ClassificationOutcome, Outcome, RegressionOutcome
 from aibig.pretrained.model_folder import inference_device
 

@@ -20,7 +20,7 @@ from aibig.data.text.text_labels import read_table, read_texts
 from aibig.errors import UserError
 from aibig.files import read_utf8
 from aibig.inference.named_rows import named_rows
-from aibig.layers.modes import eval_mode
+from aibig.layers.utils.modes import eval_mode
 from aibig.metrics.outcomes import ClassificationOutcome
 from aibig.pretrained.model_folder import inference_device
 

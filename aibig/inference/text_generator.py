@@ -17,7 +17,7 @@ from aibig.generation.language_model import LanguageModel
 from aibig.generation.state import length_after_shift, pad_tokens
 from aibig.inference.streaming import StreamingDecoder
 from aibig.inference.text_files import read_tokens, top_tokens
-from aibig.layers.modes import eval_mode
+from aibig.layers.utils.modes import eval_mode
 from aibig.metrics.outcomes import TokenOutcome
 from aibig.metrics.text_scores import score_text
 from aibig.pretrained.model_folder import inference_device

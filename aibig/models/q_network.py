@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from aibig.config.settings import PositiveFloat, PositiveInt
 from aibig.errors import UserError
-from aibig.layers.full_precision import in_full_precision
 from aibig.layers.q.value_distributions import ImplicitQuantileReturn, make_distribution
 from aibig.layers.q.value_head import ValueHead
+from aibig.layers.utils.full_precision import in_full_precision
 
 
 class QNetwork(nn.Module, ABC):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from aibig.config.settings import Fraction, PositiveInt
 from aibig.errors import UserError, nearest
-from aibig.layers.weight_files import SUFFIXES, read_weights
+from aibig.layers.utils.weight_files import SUFFIXES, read_weights
 from aibig.models.torchvision_table import architecture, rows
 from aibig.vision import import_torchvision
 

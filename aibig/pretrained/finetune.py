@@ -18,7 +18,7 @@ from aibig.config.registry import Entry, models
 from aibig.config.settings import Fraction, PositiveInt, checked
 from aibig.data.text.mask_tokens import adds_mask_token
 from aibig.errors import UserError
-from aibig.layers.weight_files import read_published_weights, read_weights
+from aibig.layers.utils.weight_files import read_published_weights, read_weights
 from aibig.pretrained.model_folder import WEIGHTS, model_folder, read_model_json
 from aibig.pretrained.published import check_settings, check_tensor, published_folder, required_settings, translate
 

@@ -17,8 +17,8 @@ from aibig.data.text.tokenizer import load_tokenizer
 from aibig.errors import UserError, nearest
 from aibig.files import read_json
 from aibig.generation.language_model import LanguageModel
-from aibig.layers.meta import ParametersOnMeta
-from aibig.layers.weight_files import PUBLISHED_FILES, read_published_weights
+from aibig.layers.utils.meta import ParametersOnMeta
+from aibig.layers.utils.weight_files import PUBLISHED_FILES, read_published_weights
 from aibig.pretrained.formats.base import PublishedFormat
 
 CONFIG, MODEL_JSON = "config.json", "model.json"

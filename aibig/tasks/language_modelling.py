@@ -16,8 +16,8 @@ from aibig.config.settings import Fraction, NonNegativeFloat, NonNegativeInt
 from aibig.data.text.text_data import TextData
 from aibig.errors import UserError
 from aibig.generation.language_model import LanguageModel
-from aibig.layers.modes import eval_mode
 from aibig.layers.token_losses import TokenLossTerms
+from aibig.layers.utils.modes import eval_mode
 from aibig.metrics.names import LOWER_IS_BETTER
 from aibig.metrics.outcomes import TokenOutcome
 from aibig.metrics.text_scores import score_text, score_tokens

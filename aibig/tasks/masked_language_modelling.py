@@ -16,7 +16,7 @@ from aibig.data.text.mask_tokens import mask_token_id, mask_tokens
 from aibig.data.text.text_data import TextData
 from aibig.errors import UserError
 from aibig.generation.language_model import LanguageModel
-from aibig.layers.modes import eval_mode
+from aibig.layers.utils.modes import eval_mode
 from aibig.metrics.names import LOWER_IS_BETTER
 from aibig.metrics.outcomes import TokenOutcome
 from aibig.metrics.text_scores import score_masked_text

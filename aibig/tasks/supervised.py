@@ -19,7 +19,7 @@ from aibig.data.arrays import fit_scaling
 from aibig.data.fingerprint import check_fingerprint
 from aibig.data.labelled import LabelledData
 from aibig.errors import UserError
-from aibig.layers.modes import eval_mode
+from aibig.layers.utils.modes import eval_mode
 from aibig.metrics.names import LOWER_IS_BETTER
 from aibig.metrics.outcomes import ClassificationOutcome, RegressionOutcome
 from aibig.tasks.base import Batch, Context, Loss, Task

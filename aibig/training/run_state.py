@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aibig.errors import UserError
-from aibig.layers.dtensor import full_tensor
+from aibig.layers.utils.dtensor import full_tensor
 from aibig.tasks.base import Context, Task
 from aibig.training.checkpoints import checkpoint
 from aibig.training.checkpoints.manager import CheckpointManager

@@ -21,7 +21,7 @@ from torch import nn
 from aibig.data.arrays import ArrayData
 from aibig.data.bundled import digits
 from aibig.errors import UserError
-from aibig.layers.dtensor import full_tensor
+from aibig.layers.utils.dtensor import full_tensor
 from aibig.models.net import Net
 from aibig.tasks.supervised import Classification
 from aibig.training.checkpoints import checkpoint

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import aibig
-from aibig.layers.meta import ParametersOnMeta
+from aibig.layers.utils.meta import ParametersOnMeta
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from torch import nn
 
 import aibig
 from aibig.config.registry import models
-from aibig.layers.meta import ParametersOnMeta
+from aibig.layers.utils.meta import ParametersOnMeta
 from aibig.models.torchvision_models import first_conv
 from aibig.models.torchvision_table import ARCHITECTURES, Architecture, rows
 from aibig.vision import import_torchvision

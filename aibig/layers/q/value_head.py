@@ -13,8 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from aibig.layers.full_precision import last_in_full_precision
 from aibig.layers.q.noisy import NoisyLinear
+from aibig.layers.utils.full_precision import last_in_full_precision
 
 
 class ValueHead(nn.Module):

@@ -21,11 +21,11 @@ from aibig.config.settings import Fraction, NonNegativeInt, PositiveFloat, Posit
 from aibig.data.replay.base import ReplayBuffer, ReplaySpec, Transitions
 from aibig.envs.pool import EnvPool
 from aibig.errors import UserError
-from aibig.layers.modes import eval_mode
-from aibig.layers.polyak import polyak_update
 from aibig.layers.q.noisy import noise_enabled, noisy_layers, reset_noise, set_noise_enabled
 from aibig.layers.q.running_norm import running_norms, update_running_norms
 from aibig.layers.q.value_distributions import CategoricalReturn, ImplicitQuantileReturn, QuantileReturn, action_values
+from aibig.layers.utils.modes import eval_mode
+from aibig.layers.utils.polyak import polyak_update
 from aibig.metrics.greedy_policy import evaluation_policy, greedy_actions
 from aibig.metrics.names import LOWER_IS_BETTER
 from aibig.metrics.outcomes import EpisodeOutcome

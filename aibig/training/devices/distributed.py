@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from aibig import ranks
-from aibig.layers.dtensor import is_sharded
+from aibig.layers.utils.dtensor import is_sharded
 
 
 class World:

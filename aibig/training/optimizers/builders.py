@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from aibig.config.registry import models
 from aibig.config.settings import Fraction, NonNegativeFloat, PositiveFloat
-from aibig.layers.dtensor import is_sharded
 from aibig.layers.packed_linear import PackedLinear
+from aibig.layers.utils.dtensor import is_sharded
 
 OptimizerMaker = Callable[[nn.Module], torch.optim.Optimizer]
 

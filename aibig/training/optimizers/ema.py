@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from aibig.layers.polyak import polyak_update, polyak_updater
+from aibig.layers.utils.polyak import polyak_update, polyak_updater
 
 
 class ModelEma:

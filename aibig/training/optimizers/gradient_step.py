@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aibig.layers.dtensor import full_tensor, to_local
+from aibig.layers.utils.dtensor import full_tensor, to_local
 from aibig.training.devices.distributed import World
 
 

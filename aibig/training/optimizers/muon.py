@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from aibig.layers.attention.self_attention import SelfAttention
-from aibig.layers.dtensor import full_tensor, shard_like, to_local
 from aibig.layers.feed_forward import FeedForward
 from aibig.layers.packed_linear import PackedLinear
+from aibig.layers.utils.dtensor import full_tensor, shard_like, to_local
 from aibig.training.devices.precision import cpu_has_bf16
 
 # The matrices in a weight: how many one below the other, rows of each, how many side by side, columns of each.

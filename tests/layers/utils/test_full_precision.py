@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from aibig.layers.full_precision import last_in_full_precision
 from aibig.layers.q.noisy import NoisyLinear, noise_enabled, reset_noise
+from aibig.layers.utils.full_precision import last_in_full_precision
 from aibig.models.dqn import Dqn
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from aibig.layers.dtensor import to_local
+from aibig.layers.utils.dtensor import to_local
 
 
 def polyak_update(target_network: nn.Module, model: nn.Module, tau: float = 1.0) -> None:
