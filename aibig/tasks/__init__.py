@@ -24,10 +24,6 @@ TASKS = [
     q_learning(
         "q_learning", "aibig.tasks.q_learning.q_learning:QLearning", "DQN with the parts of Rainbow as settings"
     ),
-    q_learning(
-        "rainbow",
-        "aibig.tasks.q_learning.q_learning:QLearning",
-        "DQN with Rainbow's settings; for the models 'rainbow' and 'rainbow_cnn'",
-        defaults=RAINBOW,
-    ),
+    # for the models "rainbow" and "rainbow_cnn"
+    q_learning("rainbow", "aibig.tasks.q_learning.q_learning:QLearning", "DQN as Rainbow sets it", defaults=RAINBOW),
 ]
