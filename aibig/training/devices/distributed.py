@@ -5,7 +5,6 @@ Models are changed in place (`replicate`, `fully_shard`), so that a task keeps c
 
 from __future__ import annotations
 
-import atexit
 from typing import Any
 
 import torch
@@ -31,7 +30,6 @@ class World:
         """
         if self.size > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-            atexit.register(dist.destroy_process_group)  # else its threads abort the process now and then at its end
 
     def all_reduce(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all ranks.
