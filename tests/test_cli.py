@@ -153,7 +153,7 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
         (["train", "--config", "dqn/cartpole", "env.name=Maze-v9"], "import what registers one of your own before"),
         (["train", "--config", "unlimited.yaml"], "unlimited.yaml:1: trainer: no limit is set"),
         (["train", "--config", "dqn/cartpole", "trainer.max_epochs=3"], "this task has no epochs to count"),
-        (["train", "--config", "mismatched.yaml"], "has classes for targets; use the task 'classification'"),
+        (["train", "--config", "mismatched.yaml"], "the targets are classes, not continuous values; use the task"),
         (["evaluate", "nowhere"], "nowhere: holds no run"),
         (["evaluate", "nowhere", "mismatched.yaml"], "nowhere: holds no model"),
         (["compare", "nowhere"], "nowhere: holds no run"),
@@ -219,7 +219,7 @@ def test_a_folder_in_use_is_never_written_into(capsys: pytest.CaptureFixture[str
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("years of work")
     code, _, err = run(capsys, "train", "--config", "nets/digits", "trainer.max_steps=1", "--out", "mine")
-    assert code == 2 and err.startswith("mine: holds something already")
+    assert code == 2 and err.startswith("mine: is not empty")
     assert [path.name for path in Path("mine").iterdir()] == ["thesis.txt"]
 
 

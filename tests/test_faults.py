@@ -39,7 +39,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
     monkeypatch.setattr(os, "fsync", full_disk_from(15, until=25))
     run = aibig.train(NETS, {"trainer.save_every": 10}, out=tmp_path / "run")
     said = capsys.readouterr().err
-    assert "No space left on device" in said and "free some space; the last whole one is of step" in said
+    assert "No space left on device" in said and "free some space; the last valid checkpoint is of step" in said
     assert expected is not None and run.result is not None and run.result["metrics"] == expected["metrics"]
     assert checkpoint.newest_valid(run.path / "checkpoints", print) is not None
 

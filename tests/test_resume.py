@@ -176,7 +176,7 @@ def test_a_finished_run_is_not_run_or_tested_again(
     assert aibig.train(NETS, out=tmp_path / "run", resume=True).result == first.result
     assert aibig.train(out=tmp_path / "run", resume=True).result == first.result
     assert capsys.readouterr().err.count(f"{tmp_path / 'run'}: has ended before") == 2
-    with pytest.raises(aibig.UserError, match="config is missing; to go on with a run give out=RUN and resume=True"):
+    with pytest.raises(aibig.UserError, match="config is missing; to resume a run, set out=RUN and resume=True"):
         aibig.train(out=tmp_path / "run")
 
 

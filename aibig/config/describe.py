@@ -1,4 +1,4 @@
-"""What a config can name, in words: settings, defaults, documentation. Knows no torch."""
+"""Describes what a config can name: settings, defaults, documentation. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from aibig.config.run_config import UNNAMED_SECTIONS, shipped_configs
 from aibig.config.settings import REQUIRED, Setting, documentation, read_settings, type_description
 from aibig.errors import UserError, nearest
 
-MAX_CHARACTERS = 4_000  # of a docstring; other packages write manuals
+MAX_CHARACTERS = 4_000  # of a docstring; other packages' may be longer
 
 
 @dataclass
 class Description:
-    """What a config can name, in words.
+    """The description of a model, task, ....
 
     Args:
-        settings: name of a setting -> what it "takes", its "default", and its line "about" it in the documentation.
-        documentation: the rest of the docstring.
+        settings: name of a setting -> the values that it "takes", its "default", and the text "about" it.
+        documentation: docstring without its section `Args:`.
     """
 
     settings: dict[str, dict[str, str]]
@@ -30,17 +30,17 @@ class Description:
 
 
 def describe(name: str) -> dict[str, Description]:
-    """Describe whatever a config can call by a name.
+    """Describe what a config can name.
 
     Args:
-        name: of a model, dataset, environment (also a gymnasium id), task, optimizer or schedule, or "trainer" or
+        name: name of a model, dataset, environment (also a gymnasium id), task, optimizer or schedule, or "trainer" or
             "finetune".
 
     Returns:
-        A description by what it is of, such as "model 'net'"; several where different things have the same name.
+        Descriptions by kind and name, such as "model 'net'"; several if different kinds have the same name.
 
     Raises:
-        UserError: nothing has that name; with the nearest.
+        UserError: the name is unknown; the error has the nearest.
     """
     descriptions: dict[str, Description] = {}
     if name in UNNAMED_SECTIONS:
@@ -61,7 +61,7 @@ def describe(name: str) -> dict[str, Description]:
 
 
 def all_names() -> dict[str, list[str]]:
-    """What a config can name, by kind, without the ids of other packages; and the configs that come with aibig."""
+    """The names by kind, without the ids of other packages; and the configs that come with aibig."""
     return {
         **{f"{registry.kind}s": registry.names() for registry in SECTIONS.values() if registry.names()},
         "sections": [*UNNAMED_SECTIONS],

@@ -1,4 +1,4 @@
-"""What a docstring says of each parameter: the section `Args:` of Google's style. Knows no signature."""
+"""Reads the section `Args:` of a docstring in Google's style. Knows no signature."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _ENTRY = re.compile(r"^ {4}(\*{0,2}\w+)(?: \([^)]*\))?: (.*)$")
 
 
 def parameter_docs(docstring: str | None) -> dict[str, str]:
-    """The line, joined where it is broken, of each parameter in the section `Args:`, by the parameter's name.
+    """The text of each parameter in the section `Args:`, as one line, by name.
 
     Args:
-        docstring: as written, or None.
+        docstring: docstring, or None.
 
     Returns:
-        Name -> text, without stars before the name; empty where there is no such section.
+        Name, without stars -> text; empty without such a section.
     """
     docs: dict[str, str] = {}
     inside, name = False, ""
@@ -35,10 +35,10 @@ def parameter_docs(docstring: str | None) -> dict[str, str]:
 
 
 def without_parameters(docstring: str | None) -> str:
-    """The rest of a docstring: all but the section `Args:`.
+    """A docstring without its section `Args:`.
 
     Args:
-        docstring: as written, or None.
+        docstring: docstring, or None.
     """
     rest: list[str] = []
     inside = False

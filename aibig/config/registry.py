@@ -1,8 +1,8 @@
-"""Names to classes, found lazily: listing, checking and misspelling import no model and no torch.
+"""Registries of names, with lazy imports: listing and checking names imports no model and no torch.
 
-Six registries, one per section of a config that has a name: models, datasets, environments, tasks,
-optimizers, schedules. Each reads its rows from the table of contents of its package (`aibig/models/__init__.py`
-and so on), then from installed packages that declare the entry point group "aibig", then from decorators.
+There is a registry for each section of a config that has a name: models, datasets, environments, tasks, optimizers,
+schedules. Its entries are those of its package's table (`aibig/models/__init__.py` and so on), of installed packages
+with an entry point of the group "aibig", and of decorators.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of a registry: what a name stands for, and what is needed before it is imported.
+    """A registry entry: the target of a name, and what is known without importing it.
 
     Args:
-        name: what a config calls it.
+        name: name in a config.
         target: "module:attribute", or the class or function itself.
-        summary: a few words for lists.
+        summary: short description, for lists.
         family: "nets", "dqn" or "language".
         head: models: path of the last layer, for fine-tuning.
         depth_order: models: paths of the blocks from input to output.
         model_type: models: the `model_type` in the config.json of published ones.
         published: models: "module:attribute" of their PublishedFormat, or that object itself.
-        initial_weights: models: settings that say where initial weights are read from.
-        wrapper: datasets, environments: "module:attribute" of what batches or vectorises the target.
-        sections: tasks: the sections of a config that it reads beside its own and the model's.
-        signature: where the settings are declared, when not at the target.
-        defaults: those that differ from the declared ones, which makes a preset.
-        plugin: the package that it comes from, "" for aibig's own.
+        initial_weights: models: settings that name a file of initial weights.
+        wrapper: datasets, environments: "module:attribute" of the class that batches or vectorises the target.
+        sections: tasks: sections of a config that the task reads beside its own and the model's.
+        signature: callable that declares the settings, if not the target.
+        defaults: defaults of a preset, which differ from the declared ones.
+        plugin: package of the entry; "" for aibig.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class PythonObject:
-    """An object that stands in a config in place of a name; in a file a description of it stands there.
+    """An object in place of a name in a config; a file has a description of it.
 
     Args:
         value: the object.
@@ -87,19 +87,18 @@ def _object_description(value: Any) -> str:
 
 
 class Registry:
-    """Names of one kind and what they stand for: models, datasets, ....
+    """The entries of one kind by name: models, datasets, ....
 
-    The package of the table imports no torch. Three functions beside the table extend it, where they exist:
-    `find_entry(name)` returns an Entry, or None, for a name that another package keeps (gymnasium's, torchvision's);
-    `other_names()` lists those; `entry_for_object(object, description)` returns an Entry for an object in place of a
-    name.
+    The package of the table imports no torch. It may have three functions beside the table: `find_entry(name)` returns
+    an Entry, or None, for a name of another package (gymnasium, torchvision); `other_names()` lists such names;
+    `entry_for_object(object, description)` returns an Entry for an object in place of a name.
 
     Args:
-        kind: what its names are called in errors, such as "model".
+        kind: kind of the entries, for errors, such as "model".
         table: "package:ATTRIBUTE", a list of entries.
         positional: whether positional parameters are settings too.
-        records_settings: whether what is created has an attribute `registered`, the name and the settings to create it
-            again with.
+        records_settings: whether created objects have an attribute `registered`: name and settings that create them
+            again.
     """
 
     def __init__(self, kind: str, table: str, *, positional: bool = False, records_settings: bool = False) -> None:
@@ -114,12 +113,12 @@ class Registry:
         """The names in the order of the tables.
 
         Args:
-            pattern: that they match, with * and ?.
-            family: that they belong to.
-            others: whether those that another package keeps are listed too.
+            pattern: pattern of the names, with * and ?.
+            family: family of the entries; None: all.
+            others: whether names of other packages are included.
 
         Raises:
-            UserError: no entry belongs to the family.
+            UserError: the family is unknown.
         """
         rows = [*self.entries().values(), *([self.entry(name) for name in self._other_names()] if others else [])]
         names = [row.name for row in rows if family is None or row.family == family]
@@ -129,13 +128,13 @@ class Registry:
         return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
 
     def entry(self, name: str | PythonObject) -> Entry:
-        """The row of a name.
+        """The entry of a name.
 
         Args:
-            name: the name, or an object in its place.
+            name: name, or object in its place.
 
         Raises:
-            UserError: there is none; with the nearest names.
+            UserError: the name is unknown; the error has the nearest.
         """
         entries = self.entries()
         if isinstance(name, PythonObject):
@@ -158,7 +157,7 @@ class Registry:
         raise UserError(f"unknown {self.kind} {name!r}{hint}")
 
     def __contains__(self, name: str) -> bool:
-        """Whether a name stands for something, in the table or in another package."""
+        """Whether a name is known, in the table or in another package."""
         try:
             self.entry(name)
         except UserError:
@@ -177,7 +176,7 @@ class Registry:
         return row
 
     def entries(self) -> dict[str, Entry]:
-        """All rows by name: the package's own table, other packages' entry points, decorators."""
+        """All entries by name: of the package's table, of other packages' entry points, of decorators."""
         if self._entries is None:
             own: list[Entry] = getattr(importlib.import_module(self._package), self._attribute)
             self._entries = {}
@@ -186,10 +185,10 @@ class Registry:
         return self._entries
 
     def settings(self, name: str | PythonObject) -> dict[str, Setting]:
-        """The settings of its constructor and of the entry's wrapper, with the defaults of a preset.
+        """The settings of the target and of the wrapper, with the defaults of a preset.
 
         Args:
-            name: the name, or an object in its place.
+            name: name, or object in its place.
         """
         entry = self.entry(name)
         own = read_settings(entry.signature or entry.target, positional=self.positional or bool(entry.signature))
@@ -197,10 +196,10 @@ class Registry:
         return declared | {key: replace(declared[key], default=value) for key, value in entry.defaults.items()}
 
     def defaults(self, name: str | PythonObject) -> dict[str, Any]:
-        """The settings that have a default, and that.
+        """The defaults by setting.
 
         Args:
-            name: the name, or an object in its place.
+            name: name, or object in its place.
         """
         settings = self.settings(name).values()
         return {setting.name: setting.default for setting in settings if setting.default is not REQUIRED}
@@ -209,11 +208,11 @@ class Registry:
         """Settings converted to the declared types.
 
         Args:
-            name: whose settings they are.
-            values: the settings.
+            name: name, or object in its place.
+            values: values by setting.
 
         Raises:
-            UserError: settings are unknown, missing, or of another type; a line for each.
+            UserError: settings are unknown, missing, or of another type; each has a line.
         """
         declared = self.settings(name)
         checked, errors = {}, []
@@ -229,14 +228,14 @@ class Registry:
         return checked
 
     def create(self, name: str | PythonObject, /, *arguments: Any, **settings: Any) -> Any:
-        """Create what a name stands for.
+        """Create the target of a name.
 
-        An entry with a `wrapper` is wrapped: the wrapper gets a callable without arguments that creates the target.
+        A `wrapper` is called with a function without arguments that creates the target.
 
         Args:
-            name: the name, or an object in its place.
-            arguments: what the kind is passed, before the settings.
-            settings: checked.
+            name: name, or object in its place.
+            arguments: positional arguments of the target or wrapper.
+            settings: values by setting; they are checked.
         """
         entry = self.entry(name)
         checked = {**entry.defaults, **self.check(name, settings)}
@@ -247,10 +246,10 @@ class Registry:
             created = import_object(entry.wrapper)(source, *arguments, **wrapped)
         else:
             created = import_object(entry.target)(*arguments, **checked)
-        if self.records_settings and isinstance(name, str):  # initial weights do not make it another model
+        if self.records_settings and isinstance(name, str):  # without files of initial weights
             settings = {k: v for k, v in (self.defaults(name) | checked).items() if k not in entry.initial_weights}
             created.registered = {"name": name, "settings": settings}
-        elif self.records_settings and entry.wrapper:  # an object's own defaults may be anything
+        elif self.records_settings and entry.wrapper:  # other defaults of an object may not be plain values
             defaults = {k: v for k, v in self.defaults(name).items() if k in wrapper}
             created.registered = {"name": str(name), "settings": defaults | checked}
         return created
@@ -259,8 +258,8 @@ class Registry:
         """A decorator that adds a class or function.
 
         Args:
-            name: what a config calls it.
-            fields: those of `Entry`.
+            name: name in a config.
+            fields: fields of `Entry`.
         """
 
         def add(target: Target) -> Target:
@@ -288,10 +287,10 @@ def check_setting(owner: str, declared: Mapping[str, Setting], key: str, value: 
     """A value converted to the type of a setting.
 
     Args:
-        owner: whose setting it is, in words for errors.
-        declared: the owner's settings.
+        owner: description of the target, for errors.
+        declared: settings of the target.
         key: name of the setting.
-        value: as a user wrote it.
+        value: value that a user wrote.
 
     Raises:
         UserError: the setting is unknown, or of another type.
@@ -312,7 +311,7 @@ def _location(row: Entry) -> str:
 
 
 def _plugin_rows(attribute: str) -> list[Entry]:
-    """The rows of other packages: entry points of the group "aibig" name modules with the same tables."""
+    """The entries of other packages: entry points of the group "aibig" name modules with the same tables."""
     rows: list[Entry] = []
     for point in importlib.metadata.entry_points(group="aibig"):
         try:
@@ -333,7 +332,7 @@ tasks = Registry("task", "aibig.tasks:TASKS")
 optimizers = Registry("optimizer", "aibig.training:OPTIMIZERS")
 schedules = Registry("schedule", "aibig.training:SCHEDULES")
 
-SECTIONS = {  # the named sections of a config, and what each one's name is looked up in
+SECTIONS = {  # registry of each named section of a config
     "model": models,
     "task": tasks,
     "data": datasets,
@@ -347,8 +346,8 @@ def list_models(pattern: str = "*", *, family: str | None = None) -> list[str]:
     """The names of the models, torchvision's among them. Imports no torch.
 
     Args:
-        pattern: that the names match, with * and ?, such as "resnet*".
-        family: that the models belong to: "nets", "dqn" or "language".
+        pattern: pattern of the names, with * and ?, such as "resnet*".
+        family: family of the models: "nets", "dqn" or "language".
 
     Raises:
         UserError: the family is unknown.
@@ -360,55 +359,55 @@ def create_model(name: str, **settings: Any) -> Any:
     """Create a model, an nn.Module, by its name.
 
     Args:
-        name: of the model, see `list_models`.
-        settings: those of the model's constructor, with its defaults; `aibig describe NAME` lists them.
+        name: name of the model, see `list_models`.
+        settings: settings of the model; `aibig describe NAME` lists them.
 
     Raises:
-        UserError: the name or a setting is unknown, with the nearest, or a value is of the wrong type.
+        UserError: the name or a setting is unknown, or a value is of another type.
     """
     return models.create(name, **settings)
 
 
 def register_model(name: str, *, family: str, **fields: Any) -> Callable[[Target], Target]:
-    """Decorator: makes an nn.Module class a model that a config can name.
+    """Decorator: registers an nn.Module class as a model.
 
     Args:
-        name: what a config calls it.
+        name: name in a config.
         family: "nets", "dqn" or "language".
-        fields: more of `Entry`, such as head and depth_order, for fine-tuning.
+        fields: further fields of `Entry`, such as head and depth_order, for fine-tuning.
     """
     return models.register(name, family=family, **fields)
 
 
 def register_dataset(name: str, *, wrapper: str = "arrays", **fields: Any) -> Callable[[Target], Target]:
-    """Decorator: makes a function a dataset that a config can name.
+    """Decorator: registers a function as a dataset.
 
     Args:
-        name: what a config calls it.
-        wrapper: what the function returns: "arrays" (aibig.data.arrays.Arrays), "text" (a text, or texts), or
-            "module:attribute" of a class that makes batches of what it returns.
-        fields: more of `Entry`, such as summary.
+        name: name in a config.
+        wrapper: result of the function: "arrays" (aibig.data.arrays.Arrays) or "text" (a text, or texts); or
+            "module:attribute" of a class that makes batches of its result.
+        fields: further fields of `Entry`, such as summary.
     """
     wrappers = {"arrays": "aibig.data.arrays:ArrayData", "text": "aibig.data.text.text_data:TextData"}
     return datasets.register(name, wrapper=wrappers.get(wrapper, wrapper), **fields)
 
 
 def register_environment(name: str, **fields: Any) -> Callable[[Target], Target]:
-    """Decorator: makes a gymnasium.Env class, or a function that returns one, an environment that a config can name.
+    """Decorator: registers a gymnasium.Env class, or a function that returns an environment.
 
     Args:
-        name: what a config calls it.
-        fields: more of `Entry`, such as summary.
+        name: name in a config.
+        fields: further fields of `Entry`, such as summary.
     """
     return environments.register(name, wrapper="aibig.envs.pool:EnvPool", **fields)
 
 
 def register_task(name: str, *, sections: tuple[str, ...] = ("data",), **fields: Any) -> Callable[[Target], Target]:
-    """Decorator: makes an `aibig.tasks.base.Task` class a way of learning that a config can name.
+    """Decorator: registers an `aibig.tasks.base.Task` class as a task.
 
     Args:
-        name: what a config calls it.
-        sections: the sections of a config that the task reads beside its own and the model's.
-        fields: more of `Entry`, such as summary.
+        name: name in a config.
+        sections: sections of a config that the task reads beside its own and the model's.
+        fields: further fields of `Entry`, such as summary.
     """
     return tasks.register(name, sections=sections, **fields)

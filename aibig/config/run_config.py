@@ -1,8 +1,8 @@
-"""A run as written in a file: read with line marks, checked against signatures, completed. Knows no torch.
+"""The config of a run: read with line numbers, checked against signatures, completed. Imports no torch.
 
-Sections: `seed`, then `model`, `task`, `data`, `env`, `optimizer`, `schedule` (each a `name` and the settings of
-what it names), `trainer` (the settings of `aibig.training.trainer.Trainer`) and, where a model is to start from what
-another has learned, `finetune` (those of `aibig.pretrained.finetune.finetune`).
+Sections: `seed`, then `model`, `task`, `data`, `env`, `optimizer`, `schedule` (each a `name` with the settings of that
+entry), `trainer` (the settings of `aibig.training.trainer.Trainer`) and, for a pretrained model, `finetune` (those of
+`aibig.pretrained.finetune.finetune`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ LONGEST_NAME = 200  # characters; longer ones are texts
 UNNAMED_SECTIONS = {"trainer": TRAINER, "finetune": FINETUNE}  # whose settings are those of a class or function
 DEFAULT_NAMES = {"optimizer": "adamw", "schedule": "constant"}
 
-# What a resumed run may set otherwise than it began: how long it goes on, how often and where it logs and saves, and
-# how data are loaded. Everything else decides the numbers, and a resume that changes it is refused.
+# Settings that a resume may change: limits, logging, saving, and how data are loaded. All others change the results of
+# training; a resume that changes them raises an error.
 MAY_CHANGE_AT_RESUME = {
     "trainer": {
         *("max_steps", "max_epochs", "max_samples", "max_tokens", "max_env_steps", "max_minutes"),
@@ -43,14 +43,14 @@ MAY_CHANGE_AT_RESUME = {
 
 @dataclass
 class Config:
-    """A checked run: the values of all sections, with every default that is known without data filled in.
+    """A checked config: the values of all sections, with all defaults that do not depend on data.
 
     Args:
         values: section -> its name and settings; "seed" -> a number.
-        name: what the run's folder is called.
-        locations: where each dotted key was set, such as "optimizer.lr" -> "configs/x.yaml:7".
-        skip_initial_weights: don't read files of initial weights, since those of a checkpoint or of a finished model
-            are loaded over them.
+        name: name of the run's folder.
+        locations: location of each dotted key, such as "optimizer.lr" -> "configs/x.yaml:7".
+        skip_initial_weights: do not read files of initial weights, since those of a checkpoint or of a finished model
+            replace them.
     """
 
     values: dict[str, Any]
@@ -62,29 +62,29 @@ class Config:
         """The settings of a section, without its name.
 
         Args:
-            section: such as "optimizer".
+            section: name of the section, such as "optimizer".
         """
         return {key: value for key, value in self.values.get(section, {}).items() if key != "name"}
 
     def name_of(self, section: str) -> str | PythonObject:
-        """What a section names, or the object in place of a name.
+        """The name in a section, or the object in place of a name.
 
         Args:
-            section: such as "optimizer".
+            section: name of the section, such as "optimizer".
         """
         name: str | PythonObject = self.values[section]["name"]
         return name
 
     def create(self, section: str, /, *arguments: Any, **inferred: Any) -> Any:
-        """Create what a section names.
+        """Create the object that a section describes.
 
         Args:
-            section: such as "model".
-            arguments: what its kind is passed, before the settings.
+            section: name of the section, such as "model".
+            arguments: positional arguments of the constructor.
             inferred: settings that the data decide, such as in_features; those that the constructor lacks are left out.
 
         Raises:
-            UserError: a setting contradicts the data, or does not work; with its location.
+            UserError: a setting contradicts the data, or is refused; the error has its location.
         """
         registry, name, settings = SECTIONS[section], self.name_of(section), self.section(section)
         inferred = {key: value for key, value in inferred.items() if key in registry.settings(name)}
@@ -108,7 +108,7 @@ class Config:
         return created
 
     def _published_settings(self) -> dict[str, Any]:
-        """The settings of the published model that this one starts from, but for those that the run sets."""
+        """The settings of the pretrained model in `finetune.weights`, except those that the run sets."""
         weights = self.values.get("finetune", {}).get("weights")
         if weights is None or self.skip_initial_weights:
             return {}
@@ -118,16 +118,16 @@ class Config:
 
     @contextmanager
     def locating_errors(self, section: str) -> Iterator[None]:
-        """Context in which the location of a section is put before the lines of a UserError.
+        """Prefix the lines of a UserError that is raised inside the `with` block with the location of a section.
 
         Args:
-            section: the section that is built within the context.
+            section: name of the section that the block builds.
         """
         try:
             yield
         except UserError as error:
             location = self.locations.get(section, self.locations.get("", self.name))
-            located = tuple(f"{known}: " for known in {*self.locations.values(), location})  # by a context within
+            located = tuple(f"{known}: " for known in {*self.locations.values(), location})  # by an inner block
             keys = [key for key in self.locations if key.startswith(f"{section}.")]
             overridden = [key for key in keys if self.locations[key] in (OVERRIDES, COMMAND_LINE)]
             ending = f" ({', '.join(overridden)}: from the {self.locations[overridden[0]]})" if overridden else ""
@@ -140,7 +140,7 @@ class Config:
             raise UserError("\n".join(lines)) from error
 
     def to_yaml(self) -> str:
-        """The run as a file that runs again."""
+        """The config as the text of a file."""
         return to_yaml(self.plain())
 
     def plain(self) -> dict[str, Any]:
@@ -150,15 +150,15 @@ class Config:
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read and check a run, and fill in defaults.
+    """Read and check a config, and fill in defaults.
 
     Args:
-        source: a YAML file, the name of a config that comes with aibig ("nets/digits"), or a mapping of sections, in
-            which data, environment or model may be an object in place of a name (see `aibig.train`).
+        source: a YAML file, the name of a config that comes with aibig ("nets/digits"), or a mapping of sections. In a
+            mapping, an object may stand in place of the name of data, environment or model (see `aibig.train`).
         overrides: values by dotted key, such as {"optimizer.lr": 3e-3}.
 
     Raises:
-        UserError: there are mistakes; each has a line of its own, such as
+        UserError: there are mistakes, each on a line such as
             `configs/x.yaml:7: optimizer.learnrate: unknown setting; did you mean 'lr'?`.
     """
     if isinstance(source, Mapping):
@@ -178,7 +178,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
 
 
 def _from_python(section: Any) -> Any:
-    """A section with plain values, and an object in place of its name as it is."""
+    """A section with plain values; an object in place of its name is wrapped."""
     if not isinstance(section, Mapping) or "name" not in section:
         return _plain(section)
     rest = _plain({key: value for key, value in section.items() if key != "name"})
@@ -186,7 +186,7 @@ def _from_python(section: Any) -> Any:
 
 
 def _wrap_object(value: Any) -> Any:
-    """A name as it is, and what is none as a PythonObject."""
+    """A name unchanged, any other object as a PythonObject."""
     is_text = isinstance(value, str) and ("\n" in value or len(value) > LONGEST_NAME)
     return PythonObject(value) if is_text or not isinstance(value, str | int | float | None) else value
 
@@ -195,10 +195,10 @@ def find_config(source: str | Path) -> Path:
     """The file of a config.
 
     Args:
-        source: a path, or the name of a config that comes with aibig.
+        source: path, or name of a config that comes with aibig.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such config.
     """
     path = Path(source)
     if path.is_file():
@@ -210,24 +210,24 @@ def find_config(source: str | Path) -> Path:
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The configs that come with aibig, by name ("nets/digits"): in the wheel, or beside the package."""
+    """The configs that come with aibig, by name ("nets/digits"); they are in the wheel, or beside the package."""
     package = Path(__file__).parents[1]
     root = next(filter(Path.is_dir, (package / "configs", package.parent / "configs")), package)
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.glob("*/*.yaml"))}
 
 
 class CommandLine(dict[str, Any]):
-    """Overrides from the command line, which errors name as their location."""
+    """Overrides from the command line, which is their location in errors."""
 
 
 def parse_overrides(words: Iterable[str]) -> CommandLine:
-    """Overrides as they are typed, as a mapping.
+    """Overrides from command-line arguments, by dotted key.
 
     Args:
-        words: such as "optimizer.lr=3e-3"; values are read as YAML.
+        words: arguments such as "optimizer.lr=3e-3"; values are read as YAML.
 
     Raises:
-        UserError: a word has no dotted key, or no YAML value.
+        UserError: an argument has no dotted key, or its value is not YAML.
     """
     overrides = CommandLine()
     for word in words:
@@ -253,7 +253,7 @@ def _override(config: Config, key: str, value: Any, location: str) -> None:
 
 
 def _check(config: Config) -> None:
-    """Check and complete all sections, or raise one UserError with every mistake in the order of the file."""
+    """Check and complete all sections, or raise a UserError with all mistakes, in the order of the file."""
     mistakes: list[tuple[str, str]] = []  # dotted key, message
 
     def note(key: str, message: object) -> None:
@@ -270,7 +270,7 @@ def _check(config: Config) -> None:
     sections = _sections_of(config, note)
     for section in sections:
         _check_name(config, section, note)
-    if not mistakes:  # settings take importing what is named, and with it torch
+    if not mistakes:  # reading settings imports the target, and with it torch
         for section in sections:
             name, registry = config.name_of(section), SECTIONS[section]
             try:
@@ -289,7 +289,7 @@ def _check(config: Config) -> None:
 
 
 def _sections_of(config: Config, note: Any) -> list[str]:
-    """The named sections to check; which of `data` and `env` belong is the task's to say."""
+    """The named sections to check; the task decides which of `data` and `env` it reads."""
     always = ["model", "task", "optimizer", "schedule"]
     try:
         name = config.name_of("task")
@@ -357,7 +357,7 @@ def _in_order(config: Config, mistakes: list[tuple[str, str]]) -> list[tuple[str
 
 
 def _run_name(sections: Mapping[str, Any]) -> str:
-    """What to call a run that no file describes: by its model, and its environment or data ("net-digits")."""
+    """The name of a run without a config file, from its model and its environment or data ("net-digits")."""
     sources = [sections.get("model"), sections.get("env", sections.get("data"))]
     names = [str(section["name"]) for section in sources if isinstance(section, Mapping) and "name" in section]
     return re.sub(r"[^\w.-]+", "-", "-".join(names)).strip("-") or "run"  # "net-DataFrame-569-x-31"
@@ -379,8 +379,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
     """(dotted key, old value, new value) of every setting that differs and that a resume may not change.
 
     Args:
-        old: the values of the config that the run began with.
-        new: those of the config that resumes it.
+        old: values of the config that the run began with.
+        new: values of the config that resumes it.
     """
     rows = []
     for section in sorted({*old, *new}):

@@ -1,7 +1,7 @@
-"""Settings as constructors declare them: read from a signature, then checked.
+"""Settings: read from the signature of a constructor, and checked against its annotations. Knows no section.
 
-The signature is the schema. A setting is a keyword of a constructor; its annotation says what it may be
-(`PositiveInt`, `Fraction`, `Literal[...]`), its default says what it is when nobody sets it.
+The signature is the schema. A setting is a keyword-only parameter; its annotation (`PositiveInt`, `Fraction`,
+`Literal[...]`) is its type, and its default is the default.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Range:
-    """The values that an annotation accepts beside its type.
+    """The range of values that an annotation accepts.
 
     Args:
-        description: in words, such as "at least 1".
-        accepts: whether a value of the type is in the range.
+        description: description, such as "at least 1".
+        accepts: function that returns whether a value of the type is in the range.
     """
 
     description: str
@@ -48,13 +48,13 @@ REQUIRED: Any = inspect.Parameter.empty
 
 @dataclass(frozen=True)
 class Setting:
-    """A keyword of a constructor.
+    """A setting: a keyword of a constructor.
 
     Args:
-        name: of the keyword.
-        annotation: the type; Any for a parameter without annotation, `Unreadable` where it can't be told.
-        default: REQUIRED without one.
-        about: the line on it in the docstring that documents it, "" without one.
+        name: name of the keyword.
+        annotation: type; Any for a parameter without annotation, `Unreadable` if it can't be evaluated.
+        default: default; REQUIRED if there is none.
+        about: its text in the docstring; "" if there is none.
     """
 
     name: str
@@ -68,9 +68,9 @@ class Unreadable:
     """An annotation that can't be evaluated, so that no value can be checked against it.
 
     Args:
-        source: as it is written.
-        module: where it is written.
-        reason: why it can't be evaluated.
+        source: source of the annotation.
+        module: module of the annotation.
+        reason: error of the evaluation.
     """
 
     source: str
@@ -81,13 +81,13 @@ class Unreadable:
 def read_settings(target: str | Callable[..., Any], *, positional: bool = False) -> dict[str, Setting]:
     """The settings of a constructor or function, by name.
 
-    Only keyword-only parameters are settings, since what stands before the `*` is passed by the caller.
+    Only keyword-only parameters are settings, since the caller passes the parameters before the `*`.
 
-    A class whose `__init__` takes `**settings` has the keyword-only settings of its base class too, and so on upward.
-    The line on a setting is that of the class itself, or else of the base class that declares it.
+    A class whose `__init__` has `**settings` also has the keyword-only settings of its base class, and so on. The text
+    of a setting is that of the class, or else of the base class that declares it.
 
     Args:
-        target: a callable, or "module:attribute".
+        target: callable, or "module:attribute".
         positional: whether positional parameters are settings too, as in other packages' models.
     """
     target = import_object(target)
@@ -98,17 +98,17 @@ def documentation(target: str | Callable[..., Any]) -> str:
     """The docstring of a callable, "" without one.
 
     Args:
-        target: the callable, or "module:attribute".
+        target: callable, or "module:attribute".
     """
     target = import_object(target)
     return inspect.getdoc(target.func if isinstance(target, partial) else target) or ""
 
 
 def import_object(target: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The object that "module:attribute" names.
+    """Import the object "module:attribute".
 
     Args:
-        target: the name; an object is returned as it is.
+        target: name of the object; an object is returned unchanged.
     """
     if not isinstance(target, str):
         return target
@@ -118,15 +118,15 @@ def import_object(target: str | Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_value(value: Any, annotation: Any) -> Any:
-    """The value converted to its type: an int to a float, a list to a tuple, 1e6 to an int.
+    """Convert a value to a type: an int to a float, a list to a tuple, 1e6 to an int.
 
     Args:
-        value: as a user wrote it.
-        annotation: the type.
+        value: value that a user wrote.
+        annotation: type.
 
     Raises:
-        UserError: "must be ..., not ...", with the nearest name among those that are accepted; or the type can't be
-            read.
+        UserError: the value is of another type (the error has the nearest accepted name), or the type can't be
+            evaluated.
     """
     if isinstance(annotation, Unreadable):
         raise UserError(
@@ -144,7 +144,7 @@ def checked(function: Decorated) -> Decorated:
     """Decorator: keyword-only arguments are checked against their annotations, as a config's settings are.
 
     Args:
-        function: the function or method.
+        function: function or method.
     """
 
     @wraps(function)
@@ -162,10 +162,10 @@ def checked(function: Decorated) -> Decorated:
 
 
 def type_description(annotation: Any) -> str:
-    """A type in a user's words: "a whole number, at least 1".
+    """The description of a type, such as "a whole number, at least 1".
 
     Args:
-        annotation: the type.
+        annotation: type.
     """
     if annotation is None or annotation is type(None):
         return "null"
@@ -238,7 +238,7 @@ def _convert_scalar(value: Any, kind: type) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is float:
         return float(value) if is_number and not math.isnan(value) else _MISFIT
-    if kind is int:  # 1e6 is how people write a million
+    if kind is int:  # such as 1e6
         return int(value) if is_number and math.isfinite(value) and value == int(value) else _MISFIT
     if kind is str and isinstance(value, Path):
         return str(value)

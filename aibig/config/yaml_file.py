@@ -1,4 +1,4 @@
-"""YAML as a config is written in: numbers as people write them, and the line of every key. Knows no section."""
+"""The YAML of configs: numbers of YAML 1.2, and the line of each key. Knows no section."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The values of a YAML file, and the location of each dotted key, such as "configs/x.yaml:7".
 
     Args:
-        path: the file.
+        path: path of the file.
 
     Raises:
-        UserError: the file can't be read, or is no YAML mapping.
+        UserError: the file can't be read, or is not a YAML mapping.
     """
     try:
         node = yaml.compose(read_utf8(path, may_be_empty=True), Loader=Loader)
@@ -38,11 +38,11 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 class Loader(yaml.SafeLoader):
-    """Safe YAML with the numbers of YAML 1.2: 1e-3 is one, 1:30 is a text (in 1.1 it is 90), 010 is ten (not 8)."""
+    """Safe YAML with the numbers of YAML 1.2: 1e-3 is a number, 1:30 is text (in 1.1 it is 90), 010 is ten (not 8)."""
 
 
 class Dumper(yaml.SafeDumper):
-    """Puts quotes around a text that `Loader` would take for a number."""
+    """Quotes text that `Loader` would read as a number."""
 
 
 INT, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
@@ -85,10 +85,10 @@ def _construct(node: yaml.Node, path: Path, key: str, locations: dict[str, str])
 
 
 def parse_value(text: str) -> Any:
-    """A single value as it would be read in a file. Raises ValueError or yaml.YAMLError.
+    """A value, read as in a file. Raises ValueError or yaml.YAMLError.
 
     Args:
-        text: the value.
+        text: text of the value.
     """
     return yaml.load(text, Loader=Loader)
 

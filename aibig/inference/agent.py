@@ -25,11 +25,11 @@ MAX_FRAMES = 400
 
 @dataclass
 class EpisodeRecording:
-    """An episode to look at.
+    """A rendered episode.
 
     Args:
         frames: rendered images, (height, width, 3) bytes each.
-        seconds: how long the episode takes by its environment's clock.
+        seconds: duration of the episode by the environment's frame rate.
         episode_return: sum of its rewards.
         length: in env steps.
     """
@@ -45,25 +45,25 @@ class Agent:
 
     Args:
         model: the Q-network.
-        facts: what model.json has: the environment's name and settings, and the probability of random actions.
+        inference_config: contents of model.json: name and settings of the environment, and epsilon.
     """
 
-    def __init__(self, model: nn.Module, facts: dict[str, Any]) -> None:
+    def __init__(self, model: nn.Module, inference_config: dict[str, Any]) -> None:
         self.device = inference_device()
         self.model = model.to(self.device)
-        self.env: dict[str, Any] | None = facts["env"]  # name and settings
-        self.epsilon: float = facts.get("epsilon", 0.0)  # of random actions, as in the run's evaluations
+        self.env: dict[str, Any] | None = inference_config["env"]  # name and settings
+        self.epsilon: float = inference_config.get("epsilon", 0.0)  # of random actions, as in the run's evaluations
 
     def play(
         self, env: Any = None, *, episodes: int = 10, seed: int = 0, render: str | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Play episodes as the run's evaluations do.
+        """Play episodes as in the run's evaluations.
 
         Args:
-            env: an environment, its class or a function that returns one, instead of the one of the training; needed
-                where that was such an object.
-            episodes: how many.
-            seed: of the first episode; each one has the next.
+            env: an environment, its class or a function that returns one; None: the environment of the training, if the
+                config named it.
+            episodes: number of episodes.
+            seed: seed of the first episode; it increases by 1 in each episode.
             render: gymnasium's render_mode, such as "human", which shows a window.
 
         Returns:
@@ -87,15 +87,15 @@ class Agent:
 
         Args:
             env: as for `play`.
-            seed: of the episode.
-            all_frames: keep every frame; else of a long episode each second, fourth, ... one.
+            seed: seed of the episode.
+            all_frames: keep all frames; otherwise every second, fourth, ... frame of a long episode.
 
         Raises:
             UserError: the environment renders no images, or a package that rendering needs is not installed.
         """
-        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would greet on standard output
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame prints a greeting on standard output
         if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}:
-            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # it would miss a screen, which nothing is shown on
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # SDL needs no screen then
         pool = self._pool(env, render_mode="rgb_array")
         try:
             recorder = FrameRecorder(pool.make_env(), None if all_frames else MAX_FRAMES)
@@ -126,9 +126,9 @@ class FrameRecorder(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Keeps the frames that an environment renders in an episode.
 
     Args:
-        env: with render_mode "rgb_array".
-        max_frames: beyond so many every second one is dropped, and every second one is rendered from then on; None
-            keeps all.
+        env: environment with render_mode "rgb_array".
+        max_frames: number of frames above which every second one is dropped, and only every second one is rendered;
+            None: all frames are kept.
 
     Raises:
         UserError: the environment renders no images.

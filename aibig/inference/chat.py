@@ -11,13 +11,13 @@ from aibig.inference.text_generator import TextGenerator
 class Chat:
     """Turns of two speakers, each a paragraph that begins with the speaker's name.
 
-    A base model, which was not trained on conversations, continues such a text as those that it was trained on.
+    A base model, which was not trained on conversations, continues the transcript like any other text.
 
     Args:
         generator: the language model.
         user: name of the user.
         assistant: name of the model.
-        system: text before the first turn.
+        system: text before the first turn, such as instructions.
         settings: those of `TextGenerator.stream`.
 
     Attributes:
@@ -42,9 +42,9 @@ class Chat:
         self.transcript = f"{self.system}\n\n" if self.system else ""
 
     def reply(self, message: str) -> Iterator[str]:
-        """The answer, in pieces as they are generated; it ends where the user's next turn would begin.
+        """The answer, in pieces as they are generated. It ends before the next turn of the user.
 
-        If the caller stops early, the transcript has the answer so far.
+        If the caller stops early, the transcript has the answer up to there.
 
         Args:
             message: the user's turn.

@@ -24,22 +24,22 @@ class FillMaskPredictor:
     """A model of masked tokens, with its tokenizer.
 
     Args:
-        model: logits (B, T, V) of tokens (B, T).
-        facts: contents of model.json.
+        model: module that returns logits (B, T, V) for tokens (B, T), and state.
+        inference_config: contents of model.json.
     """
 
-    def __init__(self, model: nn.Module, facts: dict[str, Any]) -> None:
+    def __init__(self, model: nn.Module, inference_config: dict[str, Any]) -> None:
         self.device = inference_device()
         self.model = model.to(self.device).eval()
-        self.tokenizer = tokenizer_from_dict(facts["tokenizer"])
-        self.context: int = facts["context"]
+        self.tokenizer = tokenizer_from_dict(inference_config["tokenizer"])
+        self.context: int = inference_config["context"]
 
     def next_tokens(self, text: str, count: int = 10) -> list[tuple[str, float]]:
         """The most probable tokens for the first [MASK] of a text, and their probabilities.
 
         Args:
-            text: with a [MASK]; further ones are left out.
-            count: how many tokens.
+            text: text with a [MASK]; any further [MASK] is left out.
+            count: number of tokens.
 
         Raises:
             UserError: there is no [MASK], or the text is longer than the model's context.
@@ -57,7 +57,7 @@ class FillMaskPredictor:
         return top_tokens(probabilities, self.tokenizer, count)
 
     def outcome(self, path: str | Path) -> TokenOutcome:
-        """The loss of masked tokens of a text, the same ones at each call.
+        """The loss of masked tokens of a text; the same tokens are masked at each call.
 
         Args:
             path: see `read_tokens`.

@@ -27,11 +27,11 @@ NUMBER_SUFFIXES = {".csv", ".npy"}  # of files that hold rows of pixels
 class ImagesPredictor(RowsPredictor):
     """A model of images, for image files and arrays (rows, C, S, S) of bytes.
 
-    Images are prepared as for evaluation: the shorter side is resized to the model's size, and the centre taken.
+    Images are prepared as for evaluation: the shorter side is resized to the model's size, and the centre is cropped.
     """
 
     def predict_file(self, path: str | Path) -> Iterator[dict[str, Any]]:
-        """A dict for each image: file, and label and probabilities, or values. Rows of numbers come without file.
+        """A dict for each image: file, and label and probabilities, or values. Rows of numbers have no file.
 
         Args:
             path: an image, a folder of images, or a .csv or .npy file with rows of pixels.
@@ -57,7 +57,7 @@ class ImagesPredictor(RowsPredictor):
             path: folder with a folder of images for each class.
 
         Raises:
-            UserError: a class is none of the model's.
+            UserError: the model does not have a class.
         """
         files = image_folder(path=str(path))
         numbers = class_numbers(files.class_names, self.class_names, lambda _: str(path), "a class")

@@ -1,4 +1,4 @@
-"""Predictions as rows with names, for people and files. Knows no model."""
+"""Predictions as dicts, for display and files. Knows no model."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 
 def named_rows(predictions: NDArray[np.float32], class_names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """A dict for each row: label and probability of each class; or, without classes, values.
+    """A dict for each row: the label and the probability of each class; without classes, the values.
 
     Args:
         predictions: probabilities (rows, classes), or values (rows, outputs).
-        class_names: by class number; empty for values.
+        class_names: names by class number; empty for values.
     """
     if class_names:
         labels = [class_names[number] for number in predictions.argmax(1).tolist()]

@@ -1,4 +1,4 @@
-"""The predictor of a model folder, by the kind of input that it was trained on. Knows no task and no trainer."""
+"""Finds the predictor of a saved model, and predicts, generates and plays with it. Knows no task and no trainer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aibig.errors import UserError
 from aibig.inference.named_rows import named_rows
 from aibig.metrics.outcomes import EpisodeOutcome
 from aibig.pretrained.model_folder import load_model, model_folder, read_model_json
-from aibig.pretrained.published import published_facts, published_folder
+from aibig.pretrained.published import published_folder, published_inference_config
 
 if TYPE_CHECKING:
     from aibig.inference.agent import Agent, EpisodeRecording
@@ -32,24 +32,24 @@ def load_predictor(path: str | Path, kind: str | None = None) -> Any:
 
     Args:
         path: a run's folder, its model folder, or the folder of a published model.
-        kind: a key of PREDICTORS that is required; None takes any.
+        kind: key of PREDICTORS that is required; None: any.
 
     Returns:
         An object of one of the classes in PREDICTORS.
 
     Raises:
-        UserError: there is no model, it needs no predictor, or its kind is another.
+        UserError: there is no model, or its predictor is missing or of another kind.
     """
     published = published_folder(path)
     folder = model_folder(path) if published is None else published
-    facts = read_model_json(folder) if published is None else published_facts(folder)
-    own_kind = facts.get("predictor")
+    inference_config = read_model_json(folder) if published is None else published_inference_config(folder)
+    own_kind = inference_config.get("predictor")
     if own_kind not in PREDICTORS:
-        raise UserError(f"{folder}: this model comes without what prediction needs; use aibig.load_model")
+        raise UserError(f"{folder}: this model has no inference config; use aibig.load_model")
     target, command = PREDICTORS[own_kind]
     if kind is not None and own_kind != kind:
         raise UserError(f"{folder}: its predictor is {own_kind!r}, not {kind!r}; use: aibig {command} {path}")
-    return import_object(target)(load_model(folder), facts)
+    return import_object(target)(load_model(folder), inference_config)
 
 
 def predict(path: str | Path, inputs: Any) -> Predictions:
@@ -58,11 +58,11 @@ def predict(path: str | Path, inputs: Any) -> Predictions:
     Args:
         path: a run's folder, its model folder, or the folder of a published model.
         inputs: for rows a .csv or .npy file, an array or a DataFrame; for images a file or a folder; for texts a
-            sentence, several, or a file of them; for a language model a text, whose most likely next tokens come, or
-            those for its [MASK].
+            sentence, several, or a file of them; for a language model a text. The result is then the most probable
+            tokens, at its end or for its [MASK].
 
     Raises:
-        UserError: names file and place of what can't be read; or the model is an agent, which acts instead.
+        UserError: the inputs can't be read (the error names file and place), or the model is an agent.
     """
     predictor = load_predictor(path)
     if hasattr(predictor, "next_tokens"):
@@ -79,8 +79,8 @@ class Predictions(Iterator[dict[str, Any]]):
     """Rows as they are computed.
 
     Args:
-        rows: a dict for each row.
-        predictor: what computes them.
+        rows: iterator over a dict for each row.
+        predictor: predictor that computes them.
     """
 
     def __init__(self, rows: Iterator[dict[str, Any]], predictor: Any) -> None:
@@ -91,7 +91,7 @@ class Predictions(Iterator[dict[str, Any]]):
 
     @property
     def note(self) -> str:
-        """What there is to say of the rows so far, such as unknown categories; "" if nothing."""
+        """A remark about the rows so far, such as unknown categories; "" for none."""
         note: str = getattr(self._predictor, "note", "")
         return note
 
@@ -104,12 +104,12 @@ def generate(
     weights: str | None = None,
     **settings: Any,
 ) -> str | list[str]:
-    """The text with which a language model continues a prompt.
+    """The continuation of a prompt by a language model.
 
     Args:
         path: a run's folder, its model folder, or the folder of a published model.
         prompt: a text, or several, which are continued in one batch.
-        draft: folder of a smaller model that proposes tokens (speculative decoding); it changes the time alone.
+        draft: folder of a smaller model that proposes tokens (speculative decoding); only the time changes.
         weights: "int8" or "float16" quantises the weights, for a CPU; None leaves them as they are.
         settings: those of `TextGenerator.stream_batch`.
     """
@@ -125,7 +125,7 @@ def load_text_generator(path: str | Path, weights: str | None = None) -> TextGen
         weights: "int8" or "float16" quantises the weights, for a CPU; None leaves them as they are.
 
     Raises:
-        UserError: the model is no language model.
+        UserError: the model is not a language model.
     """
     generator: TextGenerator = load_predictor(path, "text_generator")
     if weights is not None:
@@ -136,10 +136,10 @@ def load_text_generator(path: str | Path, weights: str | None = None) -> TextGen
 
 
 def load_draft(path: str | Path | None) -> TextGenerator | None:
-    """A smaller language model that proposes tokens, if any.
+    """The smaller language model of speculative decoding, if any.
 
     Args:
-        path: its folder, or None.
+        path: folder of the model, or None.
     """
     return None if path is None else load_text_generator(path)
 
@@ -150,8 +150,8 @@ def record_episode(path: str | Path, env: Any = None, *, seed: int = 0, all_fram
     Args:
         path: a run's folder, or its model folder.
         env: as for `play`.
-        seed: of the episode.
-        all_frames: keep every frame; else of a long episode each second, fourth, ... one.
+        seed: seed of the episode.
+        all_frames: keep all frames; otherwise every second, fourth, ... frame of a long episode.
     """
     agent: Agent = load_predictor(path, "agent")
     return agent.record_episode(env, seed=seed, all_frames=all_frames)
@@ -164,10 +164,10 @@ def play(
 
     Args:
         path: a run's folder, or its model folder.
-        env: an environment, its class or a function that returns one; by default the training's, but needed where the
-            run was given such an object.
-        episodes: how many.
-        seed: of the first episode; each one has the next.
+        env: an environment, its class or a function that returns one; None: the environment of the training, if the
+            config named it.
+        episodes: number of episodes.
+        seed: seed of the first episode; it increases by 1 in each episode.
         render: gymnasium's render_mode, such as "human", which shows a window.
     """
     return EpisodeOutcome(*load_predictor(path, "agent").play(env, episodes=episodes, seed=seed, render=render))

@@ -28,35 +28,34 @@ CHUNK_ROWS = 65_536  # of a file
 
 
 class RowsPredictor:
-    """A model of rows with the preparation of its features and its classes' names.
+    """A model of rows, with the preparation of features and the class names.
 
     Args:
-        model: scores (B, C) or (M, B, C) of prepared features, M members of an ensemble.
-        facts: content of model.json.
+        model: module that returns logits or values (B, C), or (M, B, C) for M members of an ensemble.
+        inference_config: contents of model.json.
     """
 
-    def __init__(self, model: nn.Module, facts: dict[str, Any]) -> None:
+    def __init__(self, model: nn.Module, inference_config: dict[str, Any]) -> None:
         self.device = inference_device()
         self.model = model.to(self.device)
-        self.feature_names: list[str] = facts["feature_names"]
-        self.feature_shape: list[int] = facts["feature_shape"]
-        self.target_names: list[str] = facts.get("target_names", [])
-        self.class_names: list[str] = facts.get("class_names", [])
-        self.is_table = "columns" in facts
+        self.feature_names: list[str] = inference_config["feature_names"]
+        self.feature_shape: list[int] = inference_config["feature_shape"]
+        self.target_names: list[str] = inference_config.get("target_names", [])
+        self.class_names: list[str] = inference_config.get("class_names", [])
+        self.is_table = "columns" in inference_config
         names: list[Any] = self.feature_names or list(range(1, self._width() + 1))
-        unscaled = Columns([Column(name) for name in names])  # shift and scale below do it
-        self.columns = Columns.from_dict(facts["columns"]) if self.is_table else unscaled
-        self._shift, self._scale = (torch.tensor(facts[f"feature_{key}"]) for key in ("shift", "scale"))
-        self._target_shift, self._target_scale = (
-            torch.tensor(facts.get(f"target_{key}", default)) for key, default in (("shift", 0.0), ("scale", 1.0))
-        )
+        unscaled = Columns([Column(name) for name in names])  # scaled by shift and scale below
+        self.columns = Columns.from_dict(inference_config["columns"]) if self.is_table else unscaled
+        self._shift, self._scale = (torch.tensor(inference_config[f"feature_{key}"]) for key in ("shift", "scale"))
+        self._target_shift = torch.tensor(inference_config.get("target_shift", 0.0))
+        self._target_scale = torch.tensor(inference_config.get("target_scale", 1.0))
 
     def predict(self, features: ArrayLike | pd.DataFrame) -> NDArray[np.float32]:
         """Probabilities (rows, classes), or values (rows, outputs).
 
         Args:
-            features: (rows, ...) numbers, or a DataFrame with the columns of training; a model of a table takes only
-                the latter.
+            features: numbers (rows, ...), or a DataFrame with the columns of training; a model of a table needs a
+                DataFrame.
 
         Raises:
             UserError: the rows have another shape, or the outputs are not finite.
@@ -66,10 +65,10 @@ class RowsPredictor:
             frame = table.set_axis([str(name) for name in table.columns], axis=1)
             return self._predict_encoded(self._encode(self.columns, frame, frame_locator(frame)))
         if self.is_table:
-            raise UserError(f"the model takes a DataFrame with the columns {', '.join(self.columns.names)}")
+            raise UserError(f"the model needs a DataFrame with the columns {', '.join(self.columns.names)}")
         inputs = torch.from_numpy(np.asarray(features, dtype=np.float32))
         if list(inputs.shape[1:]) != self.feature_shape:
-            raise UserError(f"rows of shape {list(inputs.shape[1:])}; the model takes {self.feature_shape}")
+            raise UserError(f"rows of shape {list(inputs.shape[1:])}; the model needs {self.feature_shape}")
         return self._predict_encoded(inputs)
 
     def _predict_encoded(self, inputs: Tensor) -> NDArray[np.float32]:
@@ -91,11 +90,11 @@ class RowsPredictor:
         """A dict for each row of a file: label and probabilities, or values.
 
         Args:
-            path: a .csv or .npy file. A CSV file is read and predicted chunk by chunk; its columns are found by name,
-                and others are ignored; a file of numbers alone needs no header.
+            path: a .csv or .npy file. A CSV file is read and predicted in chunks. Its columns are found by name, other
+                columns are ignored; a file of numbers needs no header.
 
         Raises:
-            UserError: names file, row and column.
+            UserError: the file can't be read; the error names file, row and column.
         """
         path = Path(path)
         chunks = [self.predict(self._array(path))] if path.suffix == ".npy" else self._predicted_chunks(path)
@@ -104,14 +103,14 @@ class RowsPredictor:
 
     @property
     def note(self) -> str:
-        """What there is to say of the rows so far: categories that training did not have; "" if nothing."""
+        """A remark about the rows so far: categories that training did not have; "" for none."""
         return self.columns.unseen_note()
 
     def outcome(self, path: str | Path) -> Outcome:
-        """What an evaluation on labelled data sees.
+        """Predictions and targets of labelled data.
 
         Args:
-            path: as `predictions_and_targets` takes it.
+            path: as for `predictions_and_targets`.
         """
         predictions, targets = self.predictions_and_targets(path)
         if self.class_names:
@@ -122,13 +121,13 @@ class RowsPredictor:
         """Predictions for a table, and the targets in it.
 
         Args:
-            path: a CSV file whose target columns are named as in training ("target" where those had no name).
+            path: a CSV file with the target columns of training ("target" if they had no name).
 
         Returns:
             Probabilities (rows, classes) and class numbers (rows,); or values and targets, (rows, outputs) each.
 
         Raises:
-            UserError: a target is missing, or a class that training did not have.
+            UserError: a target is missing, or its class is unknown.
         """
         from aibig.data.tables.table import target_classes, target_values
 
@@ -151,7 +150,7 @@ class RowsPredictor:
         return torch.from_numpy(columns.encode(frame, locate)).reshape(len(frame), *self.feature_shape)
 
     def _chunks(self, path: Path, targets: Sequence[str] = ()) -> Iterator[tuple[Columns, pd.DataFrame, RowLocator]]:
-        """The rows of a CSV file, chunk by chunk, with the columns as this file names them, and the rows' places."""
+        """Chunks of a CSV file: the columns as the file names them, the rows, and a function to locate a row."""
         from aibig.data.tables.csv_file import line_of, read_chunks, sniff_dialect
 
         dialect = sniff_dialect(path)
@@ -171,9 +170,9 @@ class RowsPredictor:
             raise UserError(f"{path}: has a header and no rows")
 
     def _names(self, path: Path, header: list[str], targets: Sequence[str]) -> tuple[bool, list[Any], Columns]:
-        """Whether the first line of a file is a header, what to call its columns, and the model's columns so named.
+        """Whether the first line of a file is a header, names of its columns, and the model's columns by these names.
 
-        Columns that the model does not use, and those without a name, are called by their position from 1.
+        The name of a column that the model does not use, or that has none, is its position from 1.
         """
         wanted = [*self.columns.names, *targets]
         has_header = any(to_number(cell) is None for cell in header) or {*header} >= {*wanted}
@@ -195,7 +194,7 @@ class RowsPredictor:
         positions = [name for name in names if isinstance(name, int)]
         own = self.columns.columns
         if len(positions) != len(own) or any(column.kind == "category" for column in own):
-            raise UserError(f"{path}:1: has {len(positions)} columns; the model takes {len(own)}")
+            raise UserError(f"{path}:1: has {len(positions)} columns; the model needs {len(own)}")
         columns = [replace(column, name=position) for column, position in zip(own, positions, strict=True)]
         return has_header, names, Columns(columns, self.columns.missing)
 
@@ -215,10 +214,10 @@ class RowsPredictor:
 
 
 def to_number(cell: str) -> float | None:
-    """The finite number that a cell of a table holds, or None.
+    """The finite number in a cell of a table, or None.
 
     Args:
-        cell: its text.
+        cell: text of the cell.
     """
     try:
         value = float(cell)

@@ -1,4 +1,4 @@
-"""Token ids to text while they are generated. Knows no model."""
+"""Decodes token ids while they are generated. Knows no model."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 from aibig.data.text.tokenizer import Tokenizer
 
-REPLACEMENT_CHARACTER = "\ufffd"  # what a character decodes to while some of its tokens are missing
+REPLACEMENT_CHARACTER = "\ufffd"  # decoded for a character of which tokens are missing
 
 
 class StreamingDecoder:
-    """The text of a sequence of tokens, up to the first stop string, which is left out.
+    """Decodes tokens to text, up to the first stop string, which is left out.
 
-    Text that may become a stop string, or part of a character, is held back until this is decided.
+    Text that may be the beginning of a stop string, or an incomplete character, is held back until more tokens decide.
 
     Args:
-        tokenizer: of the tokens.
-        stop: strings that finish the text.
+        tokenizer: tokenizer of the tokens.
+        stop: strings that end the text.
 
     Attributes:
-        is_finished: whether a stop string has come.
+        is_finished: whether the text has reached a stop string.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
@@ -29,10 +29,10 @@ class StreamingDecoder:
         self.is_finished = False
 
     def add(self, tokens: Sequence[int]) -> str:
-        """Take new tokens, and return the text that is certain with them.
+        """Add new tokens. Returns the new text that further tokens can't change.
 
         Args:
-            tokens: ids.
+            tokens: token ids.
         """
         if self.is_finished or not tokens:
             return ""
@@ -45,7 +45,7 @@ class StreamingDecoder:
         return self._new_part(text[: len(text) - self._uncertain_length(text)])
 
     def flush(self) -> str:
-        """Return what was held back, when no more tokens come."""
+        """The text that was held back, at the end of the tokens."""
         return "" if self.is_finished else self._new_part(self._decode())
 
     def _decode(self) -> str:
@@ -57,7 +57,7 @@ class StreamingDecoder:
         return new
 
     def _uncertain_length(self, text: str) -> int:
-        """How many of the last characters may still change, or begin a stop string."""
+        """The number of last characters that may still change, or that begin a stop string."""
         incomplete = len(text) - len(text.rstrip(REPLACEMENT_CHARACTER))
         prefixes = (string[:length] for string in self._stop for length in range(1, len(string) + 1))
         return max(incomplete, max((len(prefix) for prefix in prefixes if text.endswith(prefix)), default=0))

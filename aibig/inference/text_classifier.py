@@ -32,26 +32,26 @@ class TextClassifier:
     """A model with its preprocessor and class names.
 
     Args:
-        model: logits (B, C) of tokens (B, T) and lengths (B,).
-        facts: contents of model.json.
+        model: module that returns logits (B, C) for tokens (B, T) and lengths (B,).
+        inference_config: contents of model.json.
 
     Attributes:
         note: a remark about the latest texts, such as that some were truncated; "" for none.
     """
 
-    def __init__(self, model: nn.Module, facts: dict[str, Any]) -> None:
+    def __init__(self, model: nn.Module, inference_config: dict[str, Any]) -> None:
         self.device = inference_device()
         self.model = model.to(self.device)
-        self.preprocessor = TextPreprocessor.from_dict(facts["preprocessor"])
-        self.class_names: list[str] = facts["class_names"]
+        self.preprocessor = TextPreprocessor.from_dict(inference_config["preprocessor"])
+        self.class_names: list[str] = inference_config["class_names"]
         self.note = ""
-        self._text_column, self._label_column = facts["columns"]
+        self._text_column, self._label_column = inference_config["columns"]
 
     def predict(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Class probabilities, (N, C), computed in batches of similar length.
 
         Args:
-            texts: to classify, (N,).
+            texts: texts, (N,).
 
         Raises:
             UserError: there are no texts, or the model's outputs are not finite.
@@ -75,7 +75,7 @@ class TextClassifier:
         """A dict of label and probabilities for each text.
 
         Args:
-            source: a sentence, a .txt file of a sentence per line, or a table as in training, with or without labels.
+            source: a sentence, a .txt file with a sentence per line, or a table as in training; it needs no labels.
 
         Raises:
             UserError: it can't be read; the error names file and line.
@@ -86,10 +86,10 @@ class TextClassifier:
         """Class probabilities (N, C) and true class indices (N,) of a table.
 
         Args:
-            path: of a table as in training.
+            path: file of a table as in training.
 
         Raises:
-            UserError: it can't be read, or has a label that training did not have; the error names file and line.
+            UserError: it can't be read, or has an unknown label; the error names file and line.
         """
         table = read_table(path, self._text_column, self._label_column, self.class_names)
         return self.predict(table.texts), class_numbers(table.labels, self.class_names, table.location)
@@ -98,7 +98,7 @@ class TextClassifier:
         """Predictions and true classes of a table.
 
         Args:
-            path: of a table as in training.
+            path: file of a table as in training.
         """
         return ClassificationOutcome(*self.predictions_and_targets(path), self.class_names)
 

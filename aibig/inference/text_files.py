@@ -1,4 +1,4 @@
-"""Texts from files as token ids, and token ids as text. Knows no model.
+"""Reads token ids from files of texts, and decodes the most probable tokens. Knows no model.
 
 V vocabulary.
 """
@@ -19,15 +19,15 @@ def read_tokens(path: str | Path, tokenizer: Tokenizer) -> Tensor:
     """The token ids of a text, (tokens,).
 
     Args:
-        path: of a file (.txt, .jsonl, .parquet), or of a folder of them.
-        tokenizer: of the model.
+        path: file (.txt, .jsonl, .parquet), or folder of such files.
+        tokenizer: tokenizer of the model.
 
     Raises:
         UserError: there are fewer than two tokens, or characters that the vocabulary lacks.
     """
     tokens = tokenize(read_text(path=str(path)), tokenizer).tokens
     if len(tokens) < 2:
-        raise UserError(f"{path}: has too little text to measure on; give at least two tokens")
+        raise UserError(f"{path}: has too little text to evaluate; give at least two tokens")
     return tokens
 
 
@@ -35,9 +35,9 @@ def top_tokens(probabilities: Tensor, tokenizer: Tokenizer, count: int) -> list[
     """The most probable tokens, as text, with their probabilities.
 
     Args:
-        probabilities: of all tokens, (V,).
-        tokenizer: of the model.
-        count: how many tokens.
+        probabilities: probabilities of all tokens, (V,).
+        tokenizer: tokenizer of the model.
+        count: number of tokens.
     """
     top = probabilities.topk(min(count, len(probabilities)))
     pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)

@@ -28,18 +28,18 @@ class TextGenerator:
 
     Args:
         model: a language model.
-        facts: contents of model.json.
+        inference_config: contents of model.json.
 
     Attributes:
         note: a remark about the latest prompts, such as that one was truncated; "" for none.
     """
 
-    def __init__(self, model: LanguageModel, facts: dict[str, Any]) -> None:
+    def __init__(self, model: LanguageModel, inference_config: dict[str, Any]) -> None:
         self.device = inference_device()
         self.model = model.to(self.device).eval()
-        self.tokenizer = tokenizer_from_dict(facts["tokenizer"])
+        self.tokenizer = tokenizer_from_dict(inference_config["tokenizer"])
         self.note = ""
-        self._window_settings = {name: facts[name] for name in ("context", "carries_state") if name in facts}
+        self._window_settings = {k: v for k, v in inference_config.items() if k in ("context", "carries_state")}
 
     @overload
     def generate(self, prompt: str, **settings: Any) -> str: ...
@@ -80,14 +80,14 @@ class TextGenerator:
         draft: TextGenerator | None = None,
         **settings: Any,
     ) -> Iterator[list[str]]:
-        """The continuations of prompts, in pieces as they are generated: at each step a piece of each, maybe "".
+        """The continuations of prompts, in pieces: at each step a list with a piece of each, which may be "".
 
-        A continuation also ends at the tokenizer's end-of-text token. `note` says which prompts are truncated.
+        A continuation also ends at the tokenizer's end-of-text token. `note` says whether prompts are truncated.
 
         Args:
             prompts: texts, (B,).
-            stop: a continuation ends before the first of these strings.
-            draft: a smaller model of the same tokenizer that proposes tokens; it changes only the time.
+            stop: strings; a continuation ends before the first of them.
+            draft: smaller model with the same tokenizer that proposes tokens; only the time changes.
             settings: those of `LanguageModel.stream`: max_tokens, temperature (0 is greedy), top_k, top_p, min_p,
                 repetition_penalty, seed.
 
@@ -99,7 +99,7 @@ class TextGenerator:
             raise UserError("give at least one prompt, and no empty stop string")
         if draft is not None:
             if draft.tokenizer.fingerprint != self.tokenizer.fingerprint:
-                raise UserError("draft: has another vocabulary; take a model that was trained with the same tokenizer")
+                raise UserError("draft: has another vocabulary; use a model that was trained with the same tokenizer")
             settings["draft"] = draft.model
         rows = [self._encode(prompt) for prompt in prompts]
         self.note = self._truncation_note(rows)
@@ -116,7 +116,7 @@ class TextGenerator:
         yield [decoder.flush() for decoder in decoders]
 
     def _truncation_note(self, rows: Sequence[Sequence[int]]) -> str:
-        """What is not read of prompts that are longer than the model's context, in a line; "" for nothing."""
+        """A remark on prompts that are longer than the model's context; "" for none."""
         limit = self.model.context
         longest = max(map(len, rows))
         if limit is None or longest <= limit:
@@ -129,14 +129,14 @@ class TextGenerator:
 
         Args:
             prompt: a text.
-            count: how many tokens.
+            count: number of tokens.
         """
         tokens = self._encode(prompt)[-(self.model.context or len(prompt)) :]
         probabilities = self.model.next_token_probabilities(torch.tensor([tokens], device=self.device))[0]
         return top_tokens(probabilities, self.tokenizer, count)
 
     def outcome(self, path: str | Path) -> TokenOutcome:
-        """The loss over a text, in the same windows as in training's evaluations.
+        """The loss over a text, in the same windows as in the run's evaluations.
 
         Args:
             path: see `read_tokens`.

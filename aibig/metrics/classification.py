@@ -1,8 +1,8 @@
 """Metrics of predicted class probabilities, as pure functions. Knows no model and no task.
 
-They equal scikit-learn's where it has them, and a test holds each to it. Those written in NumPy here (ROC AUC, average
-precision, log loss, Brier score) take scikit-learn 25 ms on 270 rows, which is too long for each evaluation of a small
-run and for a bootstrap of a thousand resamples. N rows, C classes.
+They equal scikit-learn's, where it has them, and are tested against it. ROC AUC, average precision, log loss and Brier
+score are written in NumPy, since scikit-learn needs 25 ms for them on 270 rows: too long for each evaluation of a small
+run, and for a bootstrap of a thousand resamples. N rows, C classes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def classification_metrics(probabilities: NDArray[np.floating], targets: NDArray
 
     Precision, recall and F1 are macro averages over the classes that occur in the targets or in the predictions;
     balanced_accuracy averages over the classes that occur in the targets. roc_auc and average_precision are macro
-    averages of one class against the rest, over the classes that some rows have and others have not; with two classes
-    they are those of the second. They are left out if all rows are of one class.
+    averages of one class against the rest, over the classes that some rows have and others lack; with two classes they
+    are of the second. They are left out if all rows are of one class.
 
     Args:
-        probabilities: of each class, (N, C).
+        probabilities: probabilities of the classes, (N, C).
         targets: true class indices, (N,).
 
     Returns:
@@ -61,12 +61,12 @@ def classification_metrics(probabilities: NDArray[np.floating], targets: NDArray
 def per_class(
     probabilities: NDArray[np.floating], targets: NDArray[np.integer], class_names: list[str]
 ) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and support (number of rows) of each class, also of one that never occurs.
+    """Precision, recall, F1 and support (number of rows) of each class, also of classes that never occur.
 
     Args:
-        probabilities: of each class, (N, C).
+        probabilities: probabilities of the classes, (N, C).
         targets: true class indices, (N,).
-        class_names: of the C classes.
+        class_names: names of the C classes.
     """
     labels = np.arange(probabilities.shape[1])
     table = zip(class_names, *_scores_by_class(probabilities.argmax(1), targets, labels), strict=True)
@@ -88,11 +88,11 @@ def _scores_by_class(
 
 
 def ranked_classes(targets: NDArray[np.integer], classes: int) -> list[int]:
-    """The classes for which a ranking metric is defined: some rows have them, others not. Of two classes, the second.
+    """The classes for which a ranking metric is defined: some rows have them, others lack them. Of two, the second.
 
     Args:
         targets: true class indices, (N,).
-        classes: C, the number of classes.
+        classes: number of classes, C.
     """
     counts = np.bincount(targets, minlength=classes)
     defined = [index for index in range(classes) if 0 < counts[index] < len(targets)]
@@ -104,7 +104,7 @@ def ranking_scores(scores: NDArray[np.floating], positive: NDArray[np.bool_]) ->
 
     Args:
         scores: higher for rows that are more likely positive, (N,).
-        positive: which rows are positive, (N,).
+        positive: whether each row is positive, (N,).
     """
     order = np.argsort(-scores)
     last = np.append(np.diff(scores[order]) != 0, True)  # of rows with equal scores, only the last is a threshold
@@ -121,7 +121,7 @@ def log_loss(probabilities: NDArray[np.floating], targets: NDArray[np.integer]) 
     """Mean of -log(probability of the true class), in nats; probabilities are clipped at their dtype's epsilon.
 
     Args:
-        probabilities: of each class, (N, C).
+        probabilities: probabilities of the classes, (N, C).
         targets: true class indices, (N,).
     """
     likelihoods = probabilities[np.arange(len(targets)), targets]
@@ -132,7 +132,7 @@ def brier(probabilities: NDArray[np.floating], targets: NDArray[np.integer]) -> 
     """Brier score: mean squared distance to the one-hot targets, from 0 to 2; half of it for two classes, 0 to 1.
 
     Args:
-        probabilities: of each class, (N, C).
+        probabilities: probabilities of the classes, (N, C).
         targets: true class indices, (N,).
     """
     distance = probabilities.astype(np.float64)
@@ -145,9 +145,9 @@ def calibration_error(probabilities: NDArray[np.floating], targets: NDArray[np.i
     """Expected calibration error: mean gap between confidence and accuracy (arXiv 1706.04599, equation 5).
 
     Args:
-        probabilities: of each class, (N, C).
+        probabilities: probabilities of the classes, (N, C).
         targets: true class indices, (N,).
-        bins: of equal width, by confidence.
+        bins: number of bins of equal width, by confidence.
     """
     confidence, correct, rows = calibration_bins(probabilities, targets, bins)
     return float(np.abs(confidence - correct).sum() / rows.sum())
@@ -159,9 +159,9 @@ def calibration_bins(
     """Rows binned by confidence, which is the largest probability.
 
     Args:
-        probabilities: of each class, (N, C).
+        probabilities: probabilities of the classes, (N, C).
         targets: true class indices, (N,).
-        bins: of equal width, by confidence.
+        bins: number of bins of equal width, by confidence.
 
     Returns:
         Of each bin the sum of confidence, the number of correct predictions, and the number of rows.

@@ -1,4 +1,4 @@
-"""Acting by a Q-network: greedily, or nearly so in evaluations. Knows no environment.
+"""Greedy and epsilon-greedy actions of a Q-network. Knows no environment.
 
 E environments, A actions.
 """
@@ -19,16 +19,16 @@ from aibig.layers.q.value_distributions import action_values
 def greedy_actions(
     model: nn.Module, observations: NDArray[Any], device: torch.device, mask: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """The action of the highest value for each observation.
+    """The action with the highest value for each observation.
 
     Args:
-        model: a Q-network, in the mode that the caller wants.
+        model: Q-network, in training or eval mode.
         observations: (E, ...).
-        device: where the model is.
-        mask: the actions that are allowed, (E, A); None for all.
+        device: device of the model.
+        mask: whether each action is allowed, (E, A); None: all are.
 
     Returns:
-        (E,).
+        Actions, (E,).
     """
     with torch.no_grad():
         values = action_values(model, model(torch.from_numpy(observations).to(device)))  # (E, A)
@@ -41,14 +41,14 @@ def greedy_actions(
 def evaluation_policy(
     model: nn.Module, device: torch.device, actions: int, epsilon: float, seed: int
 ) -> Callable[[NDArray[Any], NDArray[np.bool_] | None], NDArray[np.int64]]:
-    """A policy from observations (E, ...) and masks (E, A) to actions (E,).
+    """The epsilon-greedy policy of an evaluation: a function (observations (E, ...), masks (E, A)) -> actions (E,).
 
     Args:
-        model: a Q-network, in the mode that the caller wants.
-        device: where the model is.
-        actions: how many there are, A.
+        model: Q-network, in training or eval mode.
+        device: device of the model.
+        actions: number of actions, A.
         epsilon: probability of a random action in place of the greedy one.
-        seed: decides the random actions.
+        seed: seed of the random actions.
     """
     generator = np.random.default_rng(seed)
 

@@ -6,12 +6,12 @@ import math
 
 
 def language_metrics(total_loss: float, tokens: int, text_bytes: int | None = None) -> dict[str, float]:
-    """Mean cross-entropy of a token in nats, perplexity (its exponential), and bits per byte where bytes are known.
+    """Mean cross-entropy per token in nats, perplexity (its exponential), and bits per byte if bytes are known.
 
     Args:
         total_loss: summed cross-entropy of all tokens, in nats.
-        tokens: how many tokens were predicted.
-        text_bytes: UTF-8 bytes of the text that these tokens make up; None if unknown.
+        tokens: number of predicted tokens.
+        text_bytes: UTF-8 bytes of the text of these tokens; None if unknown.
     """
     loss = total_loss / tokens
     per_byte = {"bits_per_byte": total_loss / math.log(2) / text_bytes} if text_bytes else {}

@@ -1,4 +1,4 @@
-"""The names of metrics: what each means, which are better when lower, and a line that shows them. No NumPy."""
+"""The names of metrics: meanings, which are better when lower, and how a line shows them. Imports no NumPy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEANINGS = {  # shown beside a metric in reports
     "rmse": "root of the mean squared error, in the targets' units",
     "loss": "mean cross-entropy of a token, in nats",
     "perplexity": "e to the power of the loss",
-    "bits_per_byte": "bits per UTF-8 byte of the text: the loss in bits over the bytes of a token",
+    "bits_per_byte": "loss in bits per UTF-8 byte of the text",
     "mean_return": "mean of the episodes' returns (sums of rewards)",
     "median_return": "median of the episodes' returns",
     "interquartile_mean_return": "mean of the middle half of the returns",
@@ -37,11 +37,11 @@ MEANINGS = {  # shown beside a metric in reports
 
 
 def metrics_line(metrics: Mapping[str, float | None], most: int = 5) -> str:
-    """The first metrics in a line; result.json and `aibig evaluate` have all of them.
+    """The first metrics as a line of text; result.json and `aibig evaluate` have all.
 
     Args:
-        metrics: value by name; None stands for a value that is not finite.
-        most: how many are shown.
+        metrics: value by name; None for a value that is not finite.
+        most: largest number of metrics to show.
     """
     values = {name: "not finite" if value is None else f"{value:.4g}" for name, value in metrics.items()}
     shown = [f"{name} {value}" for name, value in values.items()][:most]

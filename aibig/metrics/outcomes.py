@@ -1,4 +1,4 @@
-"""Outcomes of evaluations as NumPy arrays: enough for each metric, interval and figure. Knows no model and no task.
+"""Outcomes of evaluations as NumPy arrays, for metrics, intervals and figures. Knows no model and no task.
 
 N rows, C classes, K outputs, W windows of text, E episodes.
 """
@@ -20,22 +20,22 @@ from aibig.metrics.returns import return_metrics
 
 
 class Outcome(ABC):
-    """What was judged one by one (rows, windows, episodes), in arrays whose first axis counts them."""
+    """Predictions and targets, or episodes, as arrays whose first axis is that of rows, windows or episodes."""
 
-    unit: ClassVar[str] = "rows"  # what is counted
+    unit: ClassVar[str] = "rows"  # of the first axis
 
     @abstractmethod
     def metrics(self) -> dict[str, float]:
-        """The metrics of all of them, by name."""
+        """The metrics by name."""
 
     def __len__(self) -> int:
         return len(next(iter(self._arrays().values())))
 
     def take(self, index: NDArray[np.integer]) -> Outcome:
-        """An outcome of the same kind with some of the rows, windows or episodes.
+        """An outcome with a selection of the rows, windows or episodes.
 
         Args:
-            index: which ones; they may repeat.
+            index: their indices, which may repeat.
         """
         return replace(self, **{name: value[index] for name, value in self._arrays().items()})  # type: ignore[type-var]
 
@@ -49,9 +49,9 @@ class ClassificationOutcome(Outcome):
     """Predicted probabilities and true classes.
 
     Args:
-        probabilities: of each class, (N, C).
+        probabilities: probabilities of the classes, (N, C).
         targets: true class indices, (N,).
-        class_names: of the C classes.
+        class_names: names of the C classes.
     """
 
     probabilities: NDArray[np.floating]
@@ -90,9 +90,9 @@ class TokenOutcome(Outcome):
 
     Args:
         losses: summed cross-entropy of each window's tokens, in nats, (W,).
-        tokens: how many tokens were predicted in each window, (W,).
-        bytes: UTF-8 bytes of those tokens, (W,); None if the tokens do not spell out the text, as words do not.
-        opening: the beginning of the text.
+        tokens: number of predicted tokens in each window, (W,).
+        bytes: UTF-8 bytes of these tokens, (W,); None if the text can't be restored from tokens, such as words.
+        opening: beginning of the text.
     """
 
     unit: ClassVar[str] = "windows"
@@ -132,15 +132,15 @@ def bootstrap(
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap intervals of the metrics (Efron and Tibshirani 1993, section 13.3).
 
-    They say how far the metrics of other data of the same kind would vary, not those of other training runs. Windows of
-    a text count as independent. A metric that some resamples lack, such as ROC AUC where all rows are of one class,
-    takes its interval from the other resamples.
+    They show how the metrics vary with the test data, not with the training run. Windows of a text are treated as
+    independent. The interval of a metric that is undefined for some resamples, such as ROC AUC if all rows are of one
+    class, is that of the other resamples.
 
     Args:
-        outcome: whose rows, windows or episodes are resampled with replacement.
-        samples: how many resamples.
+        outcome: outcome whose rows, windows or episodes are resampled with replacement.
+        samples: number of resamples.
         level: confidence level of the intervals.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
         (low, high) of each metric, by name.
@@ -149,7 +149,7 @@ def bootstrap(
         UserError: there is a single row, window or episode.
     """
     if len(outcome) < 2:
-        raise UserError(f"an interval takes at least 2 rows, windows or episodes to resample, not {len(outcome)}")
+        raise UserError(f"an interval needs at least 2 rows, windows or episodes to resample, not {len(outcome)}")
     generator = np.random.default_rng(seed)
     resampled = [outcome.take(generator.integers(len(outcome), size=len(outcome))).metrics() for _ in range(samples)]
     percentiles = [50.0 * (1.0 - level), 50.0 * (1.0 + level)]

@@ -19,7 +19,7 @@ def regression_metrics(predictions: NDArray[np.floating], targets: NDArray[np.fl
         targets: (N, K), in the same units.
 
     Returns:
-        Metric by name; no r2 for a single row, where it is undefined. All are NaN if a prediction is not finite.
+        Metric by name; without r2 for a single row, where it is undefined. All are NaN if a prediction is not finite.
     """
     import sklearn
     from sklearn import metrics

@@ -1,4 +1,4 @@
-"""The loss of a language model over a whole text, window by window. Knows no task and no training data.
+"""The loss of a language model over a text, in windows. Knows no task and no training data.
 
 B windows of a batch, T tokens of a window, V vocabulary.
 """
@@ -34,15 +34,15 @@ def score_text(
 ) -> TokenOutcome:
     """The loss of every token but the first, in windows that do not overlap.
 
-    Eval mode and autocast are the caller's. The text may lie on another device than the model, or be memory-mapped.
+    The caller sets eval mode and autocast. The text may be on another device than the model, or memory-mapped.
 
     Args:
-        model: a language model, or a module that returns logits and state.
+        model: language model, or module that returns logits and state.
         text: token ids, (tokens,).
         tokenizer: of the text.
         context: tokens of a window.
-        carries_state: each window continues from the model's state after the one before.
-        boundaries: where documents begin, if they are read apart.
+        carries_state: whether each window continues from the model's state after the previous one.
+        boundaries: positions where documents begin, if they are read apart.
     """
     device = next(model.parameters()).device
     byte_lengths = tokenizer.byte_lengths()
@@ -58,8 +58,8 @@ def score_text(
             positions = torch.arange(start, start + tokens.numel(), device=boundaries.device).view(tokens.shape)
             document_ids = document_ids_at(boundaries, positions).to(device)
         inputs = (tokens.long().to(device), targets.long().to(device), state if carries_state else None)
-        scores, state = score_tokens(model, *inputs, document_ids)
-        losses.append(scores.cross_entropy.cpu().double().sum(1))  # in this order: MPS has no float64
+        terms, state = score_tokens(model, *inputs, document_ids)
+        losses.append(terms.cross_entropy.cpu().double().sum(1))  # in this order: MPS has no float64
         counts.append(np.full(len(tokens), tokens.shape[1]))
         if byte_lengths is not None:
             num_bytes.append(byte_lengths[targets.cpu().numpy()].sum(1))
@@ -73,10 +73,10 @@ def score_text(
 
 
 def score_masked_text(model: nn.Module, text: Tensor, tokenizer: Tokenizer, context: int) -> TokenOutcome:
-    """The loss of masked tokens, the same ones at each call, in windows that do not overlap.
+    """The loss of masked tokens, in windows that do not overlap. The same tokens are masked at each call.
 
     Args:
-        model: whose forward takes `masked_positions`.
+        model: bidirectional model, whose forward has a parameter `masked_positions`.
         text: token ids, (tokens,).
         tokenizer: of the text.
         context: tokens of a window.
@@ -90,8 +90,8 @@ def score_masked_text(model: nn.Module, text: Tensor, tokenizer: Tokenizer, cont
     mask_id = mask_token_id(tokenizer)
     for tokens in batches:
         masked, positions, targets = mask_tokens(tokens.long(), mask_id, tokenizer.vocab_size, generator)
-        scores, _ = model(masked.to(device), targets=targets.to(device), masked_positions=positions.to(device))
-        losses.append(scores.cross_entropy.view(len(tokens), -1).cpu().double().sum(1))
+        terms, _ = model(masked.to(device), targets=targets.to(device), masked_positions=positions.to(device))
+        losses.append(terms.cross_entropy.view(len(tokens), -1).cpu().double().sum(1))
         counts.append(np.full(len(tokens), len(positions) // len(tokens)))
     return TokenOutcome(torch.cat(losses).numpy(), np.concatenate(counts))
 
@@ -99,22 +99,22 @@ def score_masked_text(model: nn.Module, text: Tensor, tokenizer: Tokenizer, cont
 def score_tokens(
     model: nn.Module, tokens: Tensor, targets: Tensor, state: Any = None, document_ids: Tensor | None = None
 ) -> tuple[TokenLossTerms, Any]:
-    """What the losses of targets are made of, also for a module that only returns logits and state.
+    """The terms of the targets' losses, also for a module that only returns logits and state.
 
     Args:
-        model: a language model, or such a module.
+        model: language model, or module that returns logits and state.
         tokens: ids, (B, T).
         targets: ids that follow, (B, T).
-        state: of the model after the tokens before these.
-        document_ids: of the document that each token is in, (B, T); None where documents are concatenated.
+        state: state of the model after the previous tokens.
+        document_ids: document of each token, (B, T); None: documents are concatenated.
 
     Returns:
-        Scores, each (B, T), and the model's state after these tokens.
+        Loss terms, each (B, T), and the model's state after these tokens.
     """
     apart = {} if document_ids is None else {"document_ids": document_ids}
     if isinstance(model, LanguageModel):
-        scores, state = model(tokens, None, state, targets, **apart)
-        assert isinstance(scores, TokenLossTerms)
-        return scores, state
+        terms, state = model(tokens, None, state, targets, **apart)
+        assert isinstance(terms, TokenLossTerms)
+        return terms, state
     logits, state = model(tokens, None, state, **apart)
     return loss_terms_from_logits(logits, targets), state

@@ -18,22 +18,22 @@ from aibig.files import read_json, replace_folder, write_text
 from aibig.pretrained.published import load_published, published_folder
 
 FORMAT = 1
-FACTS, WEIGHTS = "model.json", "weights.safetensors"
+MODEL_JSON, WEIGHTS = "model.json", "weights.safetensors"
 
 
 def save_model(
     model: nn.Module,
     folder: str | Path,
-    facts: dict[str, Any] | None = None,
+    inference_config: dict[str, Any] | None = None,
     weights: dict[str, Tensor] | None = None,
 ) -> Path:
-    """Write a model as a folder, which is complete before it takes an old one's place.
+    """Write a model as a folder. An old folder is replaced once the new one is complete.
 
     Args:
-        model: made by `create_model`.
-        folder: to be written; what it held is replaced.
-        facts: what prediction needs beside the weights, written to model.json.
-        weights: the model's state_dict, where its own is incomplete because it is sharded over ranks.
+        model: model that `create_model` created.
+        folder: path of the folder.
+        inference_config: what inference needs beside the weights, for model.json.
+        weights: state dict to write; None: the model's own, which must not be sharded over ranks.
 
     Returns:
         The folder.
@@ -55,9 +55,9 @@ def save_model(
     state = model.state_dict() if weights is None else weights
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     save_file(plain, temporary / WEIGHTS, metadata={"format": "pt"})
-    described: dict[str, Any] = {"format": FORMAT, **registered, **(facts or {})}
-    write_text(temporary / FACTS, json.dumps(described, indent=1, ensure_ascii=False))
-    (temporary / WEIGHTS).chmod((temporary / FACTS).stat().st_mode)  # safetensors lets nobody else read it
+    described: dict[str, Any] = {"format": FORMAT, **registered, **(inference_config or {})}
+    write_text(temporary / MODEL_JSON, json.dumps(described, indent=1, ensure_ascii=False))
+    (temporary / WEIGHTS).chmod((temporary / MODEL_JSON).stat().st_mode)  # safetensors lets nobody else read it
     replace_folder(folder, temporary)
     return folder
 
@@ -76,18 +76,18 @@ def load_model(path: str | Path) -> nn.Module:
     if published is not None:
         return load_published(published)
     folder = model_folder(path)
-    facts = read_model_json(folder)
+    contents = read_model_json(folder)
     try:
-        model = registry.create_model(facts["name"], **facts["settings"])
+        model = registry.create_model(contents["name"], **contents["settings"])
     except UserError as error:
         raise UserError(
-            f"{folder}: {error}; if {facts['name']!r} is registered by code of yours, import that first, or declare it "
-            "as an entry point of the group 'aibig'"
+            f"{folder}: {error}; if {contents['name']!r} is registered by your own code, import that first, or declare "
+            "it as an entry point of the group 'aibig'"
         ) from None
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise UserError(f"{folder / WEIGHTS}: can't be loaded into {facts['name']!r}: {error}") from None
+        raise UserError(f"{folder / WEIGHTS}: can't be loaded into {contents['name']!r}: {error}") from None
     assert isinstance(model, nn.Module)
     return model.eval()
 
@@ -102,7 +102,7 @@ def model_folder(path: str | Path) -> Path:
         UserError: there is no model.
     """
     for folder in (Path(path), Path(path) / "model"):
-        if (folder / FACTS).is_file():
+        if (folder / MODEL_JSON).is_file():
             return folder
     if (Path(path) / "checkpoints").is_dir():
         raise UserError(
@@ -113,24 +113,24 @@ def model_folder(path: str | Path) -> Path:
 
 
 def read_model_json(folder: Path) -> dict[str, Any]:
-    """The contents of model.json: format, name and settings of the model, and what prediction needs.
+    """The contents of model.json: format, name and settings of the model, and the inference config.
 
     Args:
-        folder: with model.json.
+        folder: folder of model.json.
 
     Raises:
         UserError: the file is damaged, or of another version's format.
     """
     try:
-        facts: dict[str, Any] = read_json(folder / FACTS)
-        if facts["format"] != FORMAT:
+        contents: dict[str, Any] = read_json(folder / MODEL_JSON)
+        if contents["format"] != FORMAT:
             raise UserError(
-                f"{folder / FACTS}: has format {facts['format']}, but this version of aibig reads {FORMAT}; "
+                f"{folder / MODEL_JSON}: has format {contents['format']}, but this version of aibig reads {FORMAT}; "
                 "install the version that wrote it"
             )
-        return facts
+        return contents
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / FACTS}: is damaged ({error}); save or copy the model again") from None
+        raise UserError(f"{folder / MODEL_JSON}: is damaged ({error}); save or copy the model again") from None
 
 
 def inference_device() -> torch.device:

@@ -101,10 +101,10 @@ def format_of(entry: Entry) -> PublishedFormat:
     return published
 
 
-def published_facts(folder: Path) -> dict[str, Any]:
-    """What generating text needs beside the model: the tokenizer, and the context in which a text is evaluated.
+def published_inference_config(folder: Path) -> dict[str, Any]:
+    """The inference config of a published model: the tokenizer, and the context in which a text is evaluated.
 
-    Nothing for a model that does not generate.
+    It is empty for a model that does not generate text.
 
     Args:
         folder: of a published model.

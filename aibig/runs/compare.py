@@ -1,4 +1,4 @@
-"""Runs side by side: the settings that differ, and the results."""
+"""Compares runs: the settings that differ, and the results."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Comparison:
     """The differences between runs.
 
     Args:
-        runs: for each run its path, name, whether it is finished, settings (dotted key -> value, those that are not the
-            same in all), test metrics, validation (the best value of the primary metric) and facts (state, steps,
-            train_seconds, parameters, throughput). What a run does not have is left out.
-        report: the page that was written, None if none was.
+        runs: for each run its path, name, whether it is finished, settings (dotted key -> value, of those that differ),
+            test metrics, validation (the best value of the primary metric) and facts (state, steps, train_seconds,
+            parameters, throughput). Missing values are left out.
+        report: file of the page; None without a page.
     """
 
     runs: list[dict[str, Any]] = field(default_factory=list)
     report: Path | None = None
 
     def tables(self) -> dict[str, list[list[Any]]]:
-        """The rows of each table by its title: a name, then a cell for each run, None where it has none."""
+        """The rows of each table by its title: a name, then a cell for each run; None for a missing value."""
         titles = {"settings": "setting", "metrics": "test metric", "validation": "best validation", "facts": "run"}
         return {title: self._rows(part) for part, title in titles.items()}
 
@@ -35,11 +35,11 @@ class Comparison:
 
 
 def compare(*paths: str | Path, report: bool | str | Path = True) -> Comparison:
-    """Set runs side by side, also such that have not ended, and write a page of their curves.
+    """Compare runs, also unfinished ones, and write a page with their curves.
 
     Args:
-        paths: the runs' folders.
-        report: file of the page; True for compare.html in the current folder, False for no page.
+        paths: folders of the runs.
+        report: file of the page; True: compare.html in the current folder; False: no page.
 
     Raises:
         UserError: a folder is not that of a run, or the page can't be written.
@@ -81,8 +81,8 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings by dotted key.
 
     Args:
-        settings: sections and their settings.
-        prefix: of every key.
+        settings: sections with their settings.
+        prefix: prefix of all keys.
     """
     flat: dict[str, Any] = {}
     for key, value in settings.items():
@@ -91,29 +91,29 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differs(key: str, flat: list[dict[str, Any]]) -> bool:
-    """Whether a setting is not the same in all runs.
+    """Whether a setting differs between runs.
 
     Args:
-        key: dotted, of the setting.
-        flat: the settings of each run by dotted key.
+        key: dotted key of the setting.
+        flat: settings of each run by dotted key.
     """
     return any(settings.get(key, flat) != flat[0].get(key, flat) for settings in flat)
 
 
 def cell_value(value: Any) -> Any:
-    """A setting in a cell of a table: numbers as they are, the rest as text.
+    """The cell of a setting in a table: a number, or text.
 
     Args:
-        value: of the setting.
+        value: value of the setting.
     """
     return "none" if value is None else value if isinstance(value, int | float) else str(value)
 
 
 def short_names(paths: list[Path]) -> list[str]:
-    """A short name for each run: its folder's own, with those above it where two would be alike.
+    """A short name for each run: the name of its folder, with parent folders if two were equal.
 
     Args:
-        paths: the runs' folders.
+        paths: folders of the runs.
     """
     parts = [path.resolve().parts for path in paths]
     for length in range(1, max(map(len, parts)) + 1):

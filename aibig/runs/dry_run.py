@@ -1,4 +1,4 @@
-"""What a run would take, estimated from its first updates: time, memory, disk. Writes nothing."""
+"""Estimates time, memory and disk space of a run from its first updates. Writes nothing."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from aibig.training.limits import Limits, Progress
     from aibig.training.trainer import Trainer
 
-WARM_UP_STEPS, WARM_UP_SECONDS = 5, 2.0  # whichever comes first, at least one update
-STEPS, SECONDS = 300, 5.0  # that are timed then
-EVALUATION_SECONDS = 20.0  # an evaluation that takes longer is broken off
+WARM_UP_STEPS, WARM_UP_SECONDS = 5, 2.0  # whichever is reached first; at least one update
+STEPS, SECONDS = 300, 5.0  # that are measured then
+EVALUATION_SECONDS = 20.0  # a longer evaluation is stopped
 
 
 def check(config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Estimate what a run would take: build it, take a few updates, evaluate once. Writes nothing.
+    """Estimate time, memory and disk space of a run: build it, run a few updates, evaluate once. Writes nothing.
 
     Args:
         config: as for `aibig.train`.
@@ -32,12 +32,12 @@ def check(config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
 
     Returns:
         The estimate:
-        - steps, and stopped_by, the limit that comes first (patience may come before)
+        - steps, and stopped_by, the limit that is reached first (patience may end the run earlier)
         - seconds, the sum of train_seconds (extrapolated from at most 305 updates or 7 seconds), evaluation_seconds
-          (from one evaluation of the untrained model; None if it takes more than 20 s) and save_seconds
+          (from one evaluation of the untrained model; None if that needs more than 20 s) and save_seconds
         - evaluations on the validation split
         - peak_memory_gb, so far, and peak_cuda_memory_gb
-        - checkpoint_bytes, of the last checkpoint, and disk_bytes, at most
+        - checkpoint_bytes, of the last checkpoint, and disk_bytes, an upper bound
         - parameters, device, precision, threads
 
     Raises:
@@ -54,14 +54,14 @@ def check(config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
     timing = TimingSchedule(trainer)
     run_few_steps(trainer, task, timing, max_steps=WARM_UP_STEPS + STEPS + 1, log_every=trainer.log_every)
     steps, stopped_by = timing.last_step(limits)
-    validations = count_validations(steps, eval_every, limits)  # a run is saved as often
+    validations = count_validations(steps, eval_every, limits)  # also the number of checkpoints
     metrics, seconds = evaluate_within(EVALUATION_SECONDS, trainer, task)
     evaluations = 0 if metrics == {} else validations
     if metrics is not None:
         selection.check(metrics, task.primary_metric)
     parts = {
         "train_seconds": timing.extrapolate("seconds", steps),
-        "evaluation_seconds": None if metrics is None else seconds * (evaluations + 1),  # the test is one more
+        "evaluation_seconds": None if metrics is None else seconds * (evaluations + 1),  # with the test
         "save_seconds": timing.last.save_seconds * validations,
     }
     size = round(timing.extrapolate("checkpoint_bytes", steps))
@@ -74,7 +74,7 @@ def check(config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
         **parts,
         **peak_memory(trainer.device),
         "checkpoint_bytes": size,
-        "disk_bytes": size * (trainer.keep_last + 2) + model_bytes,  # with the best, and the one being written
+        "disk_bytes": size * (trainer.keep_last + 2) + model_bytes,  # the best, and one being written
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         **resolved,
     }
@@ -85,10 +85,10 @@ class Measurement:
     """The state of a run at one update.
 
     Args:
-        progress: a copy.
-        seconds: of training so far.
-        checkpoint_bytes: the size of a checkpoint.
-        save_seconds: how long it takes to serialize.
+        progress: copy of the progress.
+        seconds: time of training so far.
+        checkpoint_bytes: size of a checkpoint.
+        save_seconds: time to serialize it.
     """
 
     progress: Progress
@@ -98,10 +98,10 @@ class Measurement:
 
 
 class TimingSchedule:
-    """The run's own schedule, which also measures: when the warm-up ends, and when it stops.
+    """The run's schedule, which also measures: once after the warm-up, and once at the end.
 
     Args:
-        trainer: whose schedule and clock are used.
+        trainer: trainer of the run.
     """
 
     first: Measurement
@@ -115,11 +115,11 @@ class TimingSchedule:
         """The factor of the learning rate.
 
         Args:
-            step: updates so far.
-            fraction: of the run that is done.
+            step: number of updates so far.
+            fraction: fraction of the run that is done.
 
         Raises:
-            StopTraining: enough updates were timed.
+            StopTraining: enough updates are measured.
         """
         seconds = self._trainer.stopwatch.seconds()
         if not self._is_warm:
@@ -138,10 +138,10 @@ class TimingSchedule:
         return Measurement(deepcopy(self._trainer.progress), self._trainer.stopwatch.seconds(), size, save_seconds)
 
     def last_step(self, limits: Limits) -> tuple[int, str]:
-        """The update after which the first limit ends the run, and the limit's name.
+        """The number of updates at which a limit ends the run, and the limit's name.
 
         Args:
-            limits: of the run.
+            limits: limits of the run.
         """
         first, last = self.first, self.last
         ends = {
@@ -154,11 +154,11 @@ class TimingSchedule:
         return max(1, math.ceil(round(ends[name], 6))), name
 
     def extrapolate(self, quantity: str, steps: int) -> float:
-        """A quantity after so many updates, if it grows as it did.
+        """A quantity after a number of updates, by linear extrapolation.
 
         Args:
             quantity: "seconds" or "checkpoint_bytes".
-            steps: updates.
+            steps: number of updates.
         """
         old, new = getattr(self.first, quantity), getattr(self.last, quantity)
         slope = (new - old) / (self.last.progress.step - self.first.progress.step)
@@ -173,12 +173,12 @@ class TimingSchedule:
 
 
 def count_validations(steps: int, eval_every: int | None, limits: Limits) -> int:
-    """How often a run is evaluated on the validation split.
+    """The number of evaluations on the validation split.
 
     Args:
         steps: updates of the run.
-        eval_every: updates between evaluations, None for the trainer's default.
-        limits: of the run.
+        eval_every: updates between evaluations; None: the trainer's default.
+        limits: limits of the run.
     """
     from aibig.training.trainer import DEFAULT_EVAL_EVERY, DEFAULT_EVALS_PER_RUN
 
@@ -188,12 +188,12 @@ def count_validations(steps: int, eval_every: int | None, limits: Limits) -> int
 
 
 def evaluate_within(limit: float, trainer: Trainer, task: Task) -> tuple[dict[str, float] | None, float]:
-    """The metrics on the validation split, None if they would take longer than the limit; and the seconds they took.
+    """The metrics on the validation split, None if the evaluation is too long; and its time in seconds.
 
     Args:
-        limit: seconds.
-        trainer: of the run.
-        task: whose model is evaluated.
+        limit: longest time in seconds.
+        trainer: trainer of the run.
+        task: task whose model is evaluated.
     """
     start = time.perf_counter()
 
@@ -205,7 +205,7 @@ def evaluate_within(limit: float, trainer: Trainer, task: Task) -> tuple[dict[st
     hook = None if trainer.compile else task.model.register_forward_pre_hook(stop_when_late)
     try:
         metrics = trainer.evaluate(task, "validation")
-        if (seconds := time.perf_counter() - start) < limit / 4:  # the first one imports what later ones do not
+        if (seconds := time.perf_counter() - start) < limit / 4:  # without the imports of the first one
             start = time.perf_counter()
             metrics = trainer.evaluate(task, "validation")
             seconds = time.perf_counter() - start
@@ -218,13 +218,13 @@ def evaluate_within(limit: float, trainer: Trainer, task: Task) -> tuple[dict[st
 
 
 def format_estimate(estimate: Mapping[str, Any]) -> str:
-    """An estimate in lines, for people.
+    """An estimate as text.
 
     Args:
-        estimate: what `check` returned.
+        estimate: result of `check`.
     """
     seconds = estimate["evaluation_seconds"]
-    evaluation = "evaluations not counted, one takes long" if seconds is None else f"{seconds:.1f} s of evaluation"
+    evaluation = "evaluations not counted, each is long" if seconds is None else f"{seconds:.1f} s of evaluation"
     cuda = f", {estimate['peak_cuda_memory_gb']:.2f} GB on CUDA" if "peak_cuda_memory_gb" in estimate else ""
     disk, size = estimate["disk_bytes"] / 1e6, estimate["checkpoint_bytes"] / 1e6
     device = f"{estimate['device']} in {estimate['precision']}, {estimate['threads']} threads"

@@ -1,4 +1,4 @@
-"""A run evaluated again, on its own data or on others, and its page."""
+"""Evaluates a run on its own or on other data, and writes its page."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 class Evaluation(dict[str, float]):
     """Metrics by name, and beside them:
 
-    - intervals: (low, high) of each metric, where they were asked for
-    - per_class: a row for each class, where there are classes
-    - outcome: predictions and targets, or episodes (aibig.metrics.outcomes); None where the task gives only metrics
-    - report: the page that was written, None if none was
-    - note: what there is to say of a run that has not ended; its metrics are empty
+    - intervals: (low, high) of each metric, with `bootstrap`
+    - per_class: a row for each class, if there are classes
+    - outcome: predictions and targets, or episodes (aibig.metrics.outcomes); None if the task has only metrics
+    - report: file of the page; None without a page
+    - note: a remark about a run that has not ended, which has no metrics
 
     Args:
-        metrics: by name.
-        outcome: see above.
-        note: see above.
+        metrics: metrics by name.
+        outcome: predictions and targets, or episodes.
+        note: remark about a run that has not ended.
     """
 
     intervals: dict[str, tuple[float, float]]
@@ -52,19 +52,19 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the model of a run on a split of its own data, or on other data, and write its page.
 
-    A run that has not ended has a page of its curves, and no metrics.
+    A run that has not ended has a page with its curves, and no metrics.
 
     Args:
-        path: the run's folder; with `data` also a model's folder without its run.
-        data: a file or folder to evaluate on instead of the run's own data. Data, or an environment, that the run got
-            as an object are passed here again, and `split` is a split of them.
-        split: "test", which training ended with, or "validation".
-        bootstrap: whether to compute 95 % intervals, from 1,000 resamples.
-        report: file of the page; True for report.html in the folder (report-NAME.html for other splits and data),
-            False for no page.
+        path: folder of the run; with `data` also the folder of a model.
+        data: file or folder to evaluate on instead of the run's own data. If data or environment of the run were an
+            object, the object, of which `split` is evaluated.
+        split: "test", as at the end of training, or "validation".
+        bootstrap: whether 95 % intervals are computed, from 1,000 resamples.
+        report: file of the page; True: report.html in the folder (report-NAME.html for other splits and data); False:
+            no page.
 
     Raises:
-        UserError: there is neither run nor model, no such split, or the data are gone.
+        UserError: there is no run or model, or no such split, or the data are missing.
     """
     from aibig.metrics.outcomes import bootstrap as resample
     from aibig.report.record import is_run, read_run_record
@@ -88,7 +88,7 @@ def evaluate(
         evaluation.intervals = resample(evaluation.outcome) if bootstrap else {}
         evaluation.per_class = getattr(evaluation.outcome, "per_class", list)()
     elif bootstrap and evaluation:
-        raise UserError(f"{path}: this task gives only metrics, so there is nothing to resample; leave out --bootstrap")
+        raise UserError(f"{path}: this task has only metrics, which can't be resampled; leave out --bootstrap")
     if report is not False:
         name = Path(data).stem if data is not None else split
         file = folder / ("report.html" if name == "test" and data is None else f"report-{name}.html")
@@ -100,14 +100,14 @@ def evaluate(
 
 
 def evaluate_data(path: str | Path, data: str | Path) -> Outcome:
-    """What a model predicts of a file or folder, and the targets there.
+    """Predictions of a model for a file or folder, and the targets there.
 
     Args:
         path: folder of a run or of a model.
-        data: the file or folder.
+        data: file or folder.
 
     Raises:
-        UserError: there is no such file, or the model can't be evaluated on one.
+        UserError: there is no such file, or the model can't be evaluated on files.
     """
     from aibig.inference.predictor import load_predictor
 
@@ -121,11 +121,11 @@ def evaluate_data(path: str | Path, data: str | Path) -> Outcome:
 
 
 def _evaluate_split(path: Path, split: str, data: Any = None) -> Evaluation:
-    """The run's model on a split of the run's own data, by the run's own task; `data` is the object that these were."""
+    """Evaluate on a split of the run's own data, with the run's task. `data` is the object that these were, or None."""
     from aibig.pretrained.model_folder import load_model
     from aibig.runs.train import build
 
-    overrides: dict[str, Any] = {"trainer.device": "auto"}  # it may have been another machine's
+    overrides: dict[str, Any] = {"trainer.device": "auto"}  # the run may be of another machine
     if data is not None:
         overrides[f"{section_of_object(path)}.name"] = data
     config = load_config(path / "config.yaml", overrides)
@@ -141,19 +141,19 @@ def _evaluate_split(path: Path, split: str, data: Any = None) -> Evaluation:
 
 
 def section_of_object(path: Path) -> str:
-    """The section of a run, "data" or "env", whose name was an object.
+    """The section of a run, "data" or "env", that has an object in place of a name.
 
     Args:
-        path: the run's folder.
+        path: folder of the run.
 
     Raises:
-        UserError: none was.
+        UserError: there is none.
     """
     sections, _ = read_yaml(path / "config.yaml")
     for section in ("data", "env"):
         if str(sections.get(section, {}).get("name", "")).startswith("<"):
             return section
-    raise UserError(f"{path}: was not given an object as data; give a file or folder to measure on")
+    raise UserError(f"{path}: has no object as data or environment; give a file or folder to evaluate on")
 
 
 def _write_report(

@@ -1,4 +1,4 @@
-"""A few updates of a run by its own trainer, to measure something: no folder, no evaluation, nothing left behind."""
+"""Runs a few updates with a run's own trainer, to measure something. Writes nothing."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class StopTraining(Exception):
 
 
 def run_few_steps(trainer: Trainer, task: Task, schedule: Schedule, *, max_steps: int, log_every: int) -> None:
-    """Take updates until the schedule or a callback raises StopTraining.
+    """Run updates until the schedule or a callback raises StopTraining.
 
     Args:
-        trainer: its limits, intervals and schedule are replaced, so it can't go on with the run.
-        task: what is trained.
-        schedule: (step, fraction of the run done) -> factor of the learning rate.
-        max_steps: updates at most.
-        log_every: updates between log lines.
+        trainer: trainer whose limits, intervals and schedule are replaced; it can't be used afterwards.
+        task: task to train.
+        schedule: function (step, fraction of the run done) -> factor of the learning rate.
+        max_steps: largest number of updates.
+        log_every: updates between log records.
 
     Raises:
-        UserError: there are several ranks, which could not agree on when to stop.
+        UserError: there are several ranks, which could not stop together.
         KeyboardInterrupt: the user pressed Ctrl-C.
     """
     if trainer.world.size > 1:
-        raise UserError("a few updates tell as much on one rank: start this without torchrun")
+        raise UserError("a few updates on one rank are enough; start this without torchrun")
     from aibig.training.limits import Limits
     from aibig.training.selection import Selection
 
@@ -42,7 +42,7 @@ def run_few_steps(trainer: Trainer, task: Task, schedule: Schedule, *, max_steps
         return schedule(step, fraction)
 
     trainer.schedule = schedule_until_stop
-    trainer.limits = Limits({"steps": max_steps + 1})  # the end of a run, with its evaluations, never comes
+    trainer.limits = Limits({"steps": max_steps + 1})  # so that the run has no final evaluations
     trainer.eval_every = trainer.save_every = max_steps + 1
     trainer.log_every, trainer.selection = log_every, Selection()
     with suppress(StopTraining):

@@ -1,4 +1,4 @@
-"""A learning rate found by an LR range test (arXiv 1506.01186, section 3.3). Leaves no run behind."""
+"""Finds a learning rate with an LR range test (arXiv 1506.01186, section 3.3). Writes no run."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from aibig.errors import UserError
 from aibig.runs.few_steps import StopTraining, run_few_steps
 from aibig.training.callbacks import Callback
 
-AVERAGED_STEPS = 5  # the mean of so many losses must not exceed
+AVERAGED_STEPS = 5  # the mean of this number of losses must not exceed
 DIVERGED = 4.0  # times the lowest such mean
-SMOOTHED_SHARE = 0.05  # of the updates: the standard deviation of the Gaussian that smooths the curve
+SMOOTHED_SHARE = 0.05  # standard deviation of the Gaussian that smooths the curve, as a fraction of the updates
 PLOT_FORMATS = (".svg", ".png")
 
 
 @dataclass
 class LearningRateCurve:
-    """The loss at each learning rate, and a learning rate to begin with.
+    """The loss at each learning rate, and a suggested learning rate.
 
     Args:
-        suggestion: the learning rate; None if none lowered the loss.
-        note: what to think of it, in words.
-        rates: the learning rate of each update.
-        losses: the loss of each update.
-        smoothed: the losses, smoothed.
+        suggestion: suggested learning rate; None if no rate lowered the loss.
+        note: remark about the suggestion.
+        rates: learning rate of each update.
+        losses: loss of each update.
+        smoothed: smoothed losses.
     """
 
     suggestion: float | None = None
@@ -52,18 +52,18 @@ def find_lr(
     steps: PositiveInt = 100,
     plot: str | None = None,
 ) -> LearningRateCurve:
-    """Find a learning rate: train a little while it rises, and see where the loss falls most steeply.
+    """Find a learning rate: train briefly at rising rates, and return the rate at which the loss falls most steeply.
 
-    It rises by the same factor in each update, and no further once the loss is four times the lowest, or not finite.
-    The suggestion is a safe rate to begin with; two to five times as much is often better still.
+    The rate rises by the same factor in each update, until the loss is four times the lowest, or not finite. The
+    suggestion is a safe initial choice; two to five times as much is often better.
 
     Args:
         config: as for `aibig.train`.
         overrides: as for `aibig.train`.
-        low: the learning rate of the first update.
-        high: that of the last.
-        steps: updates, at least 2.
-        plot: file of a plot of the curve, .svg or .png; None for no plot.
+        low: learning rate of the first update.
+        high: learning rate of the last update.
+        steps: number of updates, at least 2.
+        plot: file of a plot of the curve, .svg or .png; None: no plot.
 
     Raises:
         UserError: the config or an argument has a mistake; nothing was trained.
@@ -77,7 +77,7 @@ def find_lr(
     run = load_config(config, overrides)
     base = run.values["optimizer"].get("lr")
     if not base:
-        raise UserError(f"optimizer: {run.name_of('optimizer')!r} has no setting 'lr' to be found")
+        raise UserError(f"optimizer: {run.name_of('optimizer')!r} has no setting 'lr'; use another optimizer")
     from aibig.runs.train import build
 
     recorder = CurveRecorder(low, high, steps)
@@ -87,7 +87,7 @@ def find_lr(
     run_few_steps(trainer, task, lambda step, _: low * growth**step / base, max_steps=steps, log_every=1)
     curve = recorder.finish()
     if task.target_networks:
-        curve.note += "; the loss chases a target that moves as the model learns, and says little of the rate"
+        curve.note += "; the loss depends on a target network that changes, and says little about the rate"
     if plot is not None:
         save_plot(curve, Path(plot), f"{run.name}: {run.name_of('optimizer')}")
     return curve
@@ -97,9 +97,9 @@ class CurveRecorder(Callback):
     """Records learning rate and loss of every update; stops training once the loss diverges.
 
     Args:
-        low: the lowest learning rate.
-        high: the highest.
-        steps: updates.
+        low: lowest learning rate.
+        high: highest learning rate.
+        steps: number of updates.
     """
 
     def __init__(self, low: float, high: float, steps: int) -> None:
@@ -107,12 +107,12 @@ class CurveRecorder(Callback):
         self._std = SMOOTHED_SHARE * steps
         self._lowest = math.inf
 
-    def on_log(self, line: Mapping[str, Any]) -> None:
+    def on_log(self, record: Mapping[str, Any]) -> None:
         """Record an update."""
-        loss = line["loss"]
+        loss = record["loss"]
         if not math.isfinite(loss):
             raise StopTraining
-        self.curve.rates.append(line["lr"])
+        self.curve.rates.append(record["lr"])
         self.curve.losses.append(loss)
         latest = self.curve.losses[-AVERAGED_STEPS:]
         mean = sum(latest) / len(latest)
@@ -138,7 +138,7 @@ class CurveRecorder(Callback):
 
 
 def smooth(values: NDArray[np.float64], std: float) -> NDArray[np.float64]:
-    """The mean of the values around each, weighted by a Gaussian: unlike a moving average it does not lag behind.
+    """Gaussian smoothing, which does not lag behind as a moving average does.
 
     Args:
         values: (N,).
@@ -153,9 +153,9 @@ def save_plot(curve: LearningRateCurve, path: Path, title: str) -> None:
     """Plot the loss over the learning rate, with the suggestion.
 
     Args:
-        curve: what is plotted.
+        curve: curve to plot.
         path: file of the plot.
-        title: of the plot.
+        title: title of the plot.
 
     Raises:
         UserError: the file can't be written.

@@ -1,4 +1,4 @@
-"""What training prints for people: lines while a run runs, and its results. Imports no torch."""
+"""Output of training: lines during a run, and its results. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class ProgressLines(Callback):
-    """Prints on standard error where a run is and, if nobody watches its progress bar, what its evaluations give."""
+    """Prints a run's folder on standard error and, where no progress bar is shown, the metrics of its evaluations."""
 
     def on_begin(self, trainer: TrainerView) -> None:
-        """Print the run's folder, which --resume takes, should the process be killed."""
+        """Print the run's folder, which --out names at a resume, should the process be killed."""
         self._trainer = trainer
         print(f"run: {trainer.run_folder}", file=sys.stderr)
 
-    def on_evaluation(self, line: Mapping[str, Any]) -> None:
-        """Print the metrics, but for those of the test, which `print_result` prints."""
-        if line["kind"] != "test" and not sys.stderr.isatty():
-            position = {"kind", *self._trainer.progress.position()}
-            metrics = {name: value for name, value in line.items() if name not in position}
-            print(f"step {line['step']:,}: {line['kind']} {metrics_line(metrics)}", file=sys.stderr, flush=True)
+    def on_evaluation(self, record: Mapping[str, Any]) -> None:
+        """Print the metrics, except those of the test, which `print_result` prints."""
+        if record["kind"] != "test" and not sys.stderr.isatty():
+            counters = {"kind", *self._trainer.progress.counters()}
+            metrics = {name: value for name, value in record.items() if name not in counters}
+            print(f"step {record['step']:,}: {record['kind']} {metrics_line(metrics)}", file=sys.stderr, flush=True)
 
 
 def print_result(run: Run, as_json: bool = False) -> int:
@@ -87,7 +87,7 @@ def print_seed_results(runs: SeedRuns, as_json: bool = False) -> int:
 
 
 def _print_interrupted(folder: Path, as_json: bool) -> int:
-    """Print how to go on with what the user stopped."""
+    """Print how to resume an interrupted run."""
     if as_json:
         print_once(json.dumps({"path": str(folder), "stopped_by": "interrupted"}))
     else:

@@ -1,4 +1,4 @@
-"""The same run with several seeds: each in its own folder, their mean and spread beside them."""
+"""Trains a run with several seeds, each in a folder of its own, with mean and standard deviation beside them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class SeedRuns:
     """Runs that differ by their seed.
 
     Args:
-        path: the folder, which has a run in each seed-N/ and seeds.json.
-        seeds: all that were asked for.
-        values: seed -> test metrics, of the runs that ended with finite ones.
-        diverged: the seeds of the runs whose numbers did not stay finite.
+        path: folder with a run in each seed-N/, and seeds.json.
+        seeds: all seeds.
+        values: seed -> test metrics, of runs that did not diverge.
+        diverged: seeds of runs whose loss or metrics did not stay finite.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class SeedRuns:
 
     @property
     def metrics(self) -> dict[str, dict[str, float | None]]:
-        """Mean, standard deviation (of a sample: over n - 1; None for a single seed), lowest and highest by metric."""
+        """Mean, sample standard deviation (over n - 1; None for a single seed), lowest and highest value by metric."""
         rows = list(self.values.values())
         columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
         return {
@@ -76,20 +76,20 @@ def train_seeds(
     callbacks: Sequence[Callback] = (),
     on_seed_end: Callable[[str], None] = lambda line: None,
 ) -> SeedRuns:
-    """Train the same run with several seeds, and return mean and spread of their test metrics.
+    """Train a run with several seeds. Returns mean and standard deviation of the test metrics.
 
-    A run that diverges is noted, and the others go on. One that is interrupted (Ctrl-C) is the last.
+    A run that diverges is listed, and the next one starts. Ctrl-C ends the current run and all after it.
 
     Args:
-        config: as for `aibig.train`; its seed is the first.
+        config: as for `aibig.train`; its seed is the first one.
         overrides: as for `aibig.train`.
-        seeds: how many runs, with consecutive seeds.
-        out: a new folder, with a run in each seed-N/ and the metrics in seeds.json; by default the next number under
+        seeds: number of runs, with consecutive seeds.
+        out: new folder, with a run in each seed-N/ and the metrics in seeds.json; by default the next number under
             runs/, such as runs/digits-seeds-0001.
-        resume: go on in `out`, by default in the newest folder of this config: finished runs are not trained again,
-            those that were stopped go on.
+        resume: continue in `out`, by default in the newest folder of this config: finished runs are kept, unfinished
+            runs are resumed.
         callbacks: as for `aibig.train`.
-        on_seed_end: called with a line about each run that has ended.
+        on_seed_end: called with a line of text about each run that has ended.
 
     Raises:
         UserError: the config or an argument has a mistake.
@@ -97,7 +97,7 @@ def train_seeds(
     if seeds < 1:
         raise UserError(f"seeds must be at least 1, not {seeds}")
     if out is None and world_size() > 1:
-        raise UserError("several seeds on several ranks need a folder that all of them know: give --out DIR")
+        raise UserError("several seeds on several ranks need a common folder; give --out DIR")
     checked = load_config(config, overrides)
     first = checked.values["seed"]
     runs = SeedRuns(_folder(out, f"{checked.name}-seeds", resume), list(range(first, first + seeds)))
@@ -132,7 +132,7 @@ def find_seed_runs(folder: str | Path) -> tuple[Path, int] | None:
     """The config of runs with several seeds, and the number of seeds; None if the folder has no such runs.
 
     Args:
-        folder: which `train_seeds` wrote.
+        folder: folder that `train_seeds` wrote.
     """
     try:
         seeds = read_json(Path(folder) / FILE)["seeds"]

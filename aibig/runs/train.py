@@ -1,4 +1,4 @@
-"""Training as `aibig.train` and the command do it: config -> task -> Trainer.fit -> a folder. Knows no command line."""
+"""`aibig.train`: config -> task -> Trainer.fit -> run folder. Knows no command line."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def train(
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """Train a model as a config describes it.
+    """Train a model by a config.
 
-    A run that fails before its first update leaves no folder behind.
+    The folder of a run that fails before its first update is deleted.
 
-    In a mapping, an object may stand in place of a name, beside the settings that it takes. The run's config.yaml only
-    describes it, so that a resume needs the object again:
+    In a mapping, an object may stand in place of a name, with its settings beside it. The run's config.yaml has only a
+    description of the object, so that a resume needs it again:
     - {"data": {"name": OBJECT, ...}}: a pandas DataFrame (with target="column"), a pair (X, y) of arrays, tensors or
       lists, a torch Dataset, aibig's Arrays or LabelledData, a text or an iterable of texts
     - {"env": {"name": OBJECT}}: a gymnasium environment, its class, or a function that returns one
@@ -43,11 +43,11 @@ def train(
 
     Args:
         config: a YAML file, the name of a config that comes with aibig ("nets/digits"), or a mapping of sections.
-            It may be left out to resume the run in `out`.
+            None resumes the run in `out` with its own config.
         overrides: values by dotted key, such as {"optimizer.lr": 3e-3}.
-        out: a new folder for the run, by default the next number under runs/, such as runs/digits-0001.
-        resume: go on with the run in `out`, by default with the newest of this config. Only limits, logging and saving
-            may be changed.
+        out: new folder of the run, by default the next number under runs/, such as runs/digits-0001.
+        resume: continue the run in `out`, by default the newest run of this config. Only limits, logging and saving may
+            be changed.
         callbacks: see `aibig.Callback`.
 
     Returns:
@@ -100,14 +100,14 @@ def config_of_run(out: str | Path | None, resume: bool) -> Path:
     """The config of a run that is resumed.
 
     Args:
-        out: the run's folder.
-        resume: whether that was asked for.
+        out: folder of the run.
+        resume: whether the run is resumed.
 
     Raises:
         UserError: there is no folder, or no run in it.
     """
     if out is None or not resume:
-        raise UserError("config is missing; to go on with a run give out=RUN and resume=True")
+        raise UserError("config is missing; to resume a run, set out=RUN and resume=True")
     path = Path(out) / "config.yaml"
     if not path.is_file():
         raise UserError(f"{out}: holds no run to resume (no config.yaml)")
@@ -115,11 +115,11 @@ def config_of_run(out: str | Path | None, resume: bool) -> Path:
 
 
 def print_notes(trainer: Trainer, task: Task) -> None:
-    """Print how data were interpreted, and which pretrained weights were loaded, on standard error.
+    """Print notes on the data and on pretrained weights, on standard error.
 
     Args:
-        trainer: of the run.
-        task: whose data and model the notes are on.
+        trainer: trainer of the run.
+        task: task with data and model.
     """
     if trainer.world.is_main:
         for note in [*(f"data: {note}" for note in task.notes), *getattr(task.model, "adapted", [])]:
@@ -139,14 +139,14 @@ def _discard_run_without_updates(trainer: Trainer, folder: Path, resume: bool) -
 
 
 def build(config: Config, callbacks: Sequence[Callback] = ()) -> tuple[Trainer, Task]:
-    """The trainer and the task that a config describes. Nothing is trained or written.
+    """Build the trainer and the task of a config. Trains and writes nothing.
 
     Args:
-        config: checked.
+        config: checked config.
         callbacks: see `aibig.Callback`.
 
     Raises:
-        UserError: a section can't be built; with its location.
+        UserError: a section can't be built; the error has its location.
     """
     from aibig.training.trainer import Trainer
 
@@ -171,14 +171,14 @@ def build(config: Config, callbacks: Sequence[Callback] = ()) -> tuple[Trainer, 
 
 
 def export(task: Task, trainer: Trainer, result: Result, weights: dict[str, Any], folder: Path) -> None:
-    """Write the model's folder, which can be used alone, and then result.json, which says that the run is complete.
+    """Write the model's folder, which needs no other files, and then result.json, which marks the run as finished.
 
     Args:
-        task: whose model is written.
-        trainer: of the run.
-        result: of the run.
-        weights: state of the model; its own is not whole where it is sharded.
-        folder: of the run.
+        task: task with the model.
+        trainer: trainer of the run.
+        result: result of the run.
+        weights: state dict of the model, unsharded.
+        folder: folder of the run.
 
     Raises:
         OSError: the disk is full.

@@ -1,4 +1,4 @@
-"""The table of contents of the tasks. Adding one is its file and a row here. No torch."""
+"""The table of the tasks. Adding one is its file and an entry here. Imports no torch."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ nets = partial(Entry, family="nets", sections=("data",))
 language = partial(Entry, family="language", sections=("data",))
 q_learning = partial(Entry, family="dqn", sections=("env", "data"))
 
-# Of the preset "rainbow" (arXiv 1710.02298, table 1); its noisy layers explore, so that no action need be random.
+# The preset "rainbow" (arXiv 1710.02298, table 1); its noisy layers explore, so that epsilon is 0.
 RAINBOW = {"n_step": 3, "double": True, "priority_exponent": 0.5, "epsilon_start": 0.0, "epsilon_end": 0.0}
 
 TASKS = [
@@ -19,11 +19,11 @@ TASKS = [
     language(
         "masked_language_modelling",
         "aibig.tasks.masked_language_modelling:MaskedLanguageModelling",
-        "prediction of masked tokens, for encoders",
+        "prediction of masked tokens",
     ),
     q_learning(
-        "q_learning", "aibig.tasks.q_learning.q_learning:QLearning", "DQN with the parts of Rainbow as settings"
+        "q_learning", "aibig.tasks.q_learning.q_learning:QLearning", "Q-learning: (double) DQN and what came after"
     ),
     # for the models "rainbow" and "rainbow_cnn"
-    q_learning("rainbow", "aibig.tasks.q_learning.q_learning:QLearning", "DQN as Rainbow sets it", defaults=RAINBOW),
+    q_learning("rainbow", "aibig.tasks.q_learning.q_learning:QLearning", "Q-learning as in Rainbow", defaults=RAINBOW),
 ]

@@ -1,4 +1,4 @@
-"""The contract between a task, which is a way of learning, and the trainer. Knows no model, no data and no trainer."""
+"""The contract between a task and the trainer. Knows no model, no data and no trainer."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Batch:
     """One micro-batch of this rank.
 
     Args:
-        data: tensors, or tuples and mappings of them; the trainer moves them to the device.
-        weight: what `Loss.value` is a mean over on this rank: the number of samples, or of tokens that count.
-        counts: what was consumed over all ranks, by name: samples, tokens or env_steps.
+        data: tensors, or tuples and mappings of tensors; the trainer moves them to the device.
+        weight: number of samples, or of tokens, that `Loss.value` is the mean of, on this rank.
+        counts: numbers of samples, tokens or env_steps that the batch adds to the run's counts, over all ranks.
     """
 
     data: Any
@@ -38,10 +38,10 @@ class Loss:
     """The loss of one micro-batch.
 
     Args:
-        value: what is minimised, a scalar mean over the batch's weight.
-        metrics: further means over the weight, to be logged: numbers, or detached scalar tensors, since `.item()` in
-            each step would wait for the device.
-        carry: what `Task.after_loss` receives, detached.
+        value: mean that is minimised, a scalar.
+        metrics: further means, for the log: numbers, or detached scalar tensors, since `.item()` would wait for the
+            device.
+        carry: argument of `Task.after_loss`, detached.
     """
 
     value: Tensor
@@ -51,16 +51,16 @@ class Loss:
 
 @dataclass
 class Context:
-    """What the trainer tells a task when it is built.
+    """What a task needs to know of the run when it is built.
 
     Args:
-        device: where the model and the batches lie.
-        seed: of the run.
+        device: device of the model and of the batches.
+        seed: seed of the run.
         rank: index of this process, from 0.
         world_size: number of processes that train together.
-        accumulate: micro-batches of an update.
-        autocast: returns the context manager that each forward pass belongs in.
-        generator: for everything that the task draws at random on this rank; the trainer saves its state.
+        accumulate: micro-batches per update (optimizer step).
+        autocast: function that returns the context manager for a forward pass.
+        generator: generator of all random numbers of the task on this rank; the trainer saves its state.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -73,22 +73,21 @@ class Context:
 
 
 class Task(ABC):
-    """One way of learning: which batch comes next, and what its loss is. The trainer knows nothing else of it.
+    """What is learned: the next batch, its loss, and the metrics. The trainer knows nothing else of it.
 
     The order of calls in an update: for each micro-batch `next_batch`, `loss` (then its backward pass) and
     `after_loss`; then, if the optimizer stepped, `after_update`. `model` is called only through its forward, so that
     it can be replicated, sharded and compiled in place.
 
     Attributes:
-        counts: what its batches count: samples, tokens, env_steps.
+        counts: names of what its batches count: samples, tokens, env_steps.
         primary_metric: the metric of `evaluate` that selects the best model.
-        lower_is_better: the metrics of which lower values are better.
-        model: what the optimizer trains.
-        context: what the trainer gave it.
-        target_networks: modules that trail the model; the trainer places, shards, compiles and saves them.
-        updates_per_epoch: micro-batches of an epoch, which are its updates where `accumulate` is 1; None: the task has
-            no epochs, and an epoch limit is refused.
-        notes: what is worth knowing of the data before training, a line each.
+        lower_is_better: names of the metrics where lower values are better.
+        model: module that the optimizer trains.
+        context: context of this rank.
+        target_networks: modules that follow the model; the trainer moves, shards, compiles and saves them.
+        updates_per_epoch: micro-batches of an epoch (optimizer steps when `accumulate` is 1); None: no epochs.
+        notes: remarks on the data, printed before training, a line each.
     """
 
     counts: tuple[str, ...] = ()
@@ -108,8 +107,8 @@ class Task(ABC):
         Only a task that a config can name overrides it.
 
         Args:
-            config: of the run.
-            context: of this rank.
+            config: config of the run.
+            context: context of this rank.
 
         Raises:
             UserError: the task does not override it, or the config doesn't fit.
@@ -125,28 +124,28 @@ class Task(ABC):
         """The loss, as a pure function of the parameters and the batch.
 
         Args:
-            batch: from `next_batch`, on the device.
+            batch: batch of `next_batch`, on the device.
         """
 
     def after_loss(self, carry: Any) -> None:  # noqa: B027
-        """Keep what the next batch needs, such as a recurrent model's state or new priorities.
+        """Called after the backward pass, to keep what the next batch needs: a recurrent model's state, new priorities.
 
         Args:
-            carry: that of the `Loss`.
+            carry: `Loss.carry`.
         """
 
     def after_update(self, step: int) -> None:  # noqa: B027
-        """Do what follows an update, such as updating a target network.
+        """Called after an update, for example to update a target network.
 
-        Not called for a skipped update, except on an accelerator, where the host can't know without waiting; there the
-        parameters are unchanged.
+        Not called after a skipped update, except on an accelerator, where the host does not know of it; the parameters
+        are then unchanged.
 
         Args:
             step: number of the update, from 1.
         """
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """The metrics of the model on a split. A task overrides either this or `outcome`.
+        """The metrics of the model on a split. A task overrides this or `outcome`.
 
         Args:
             split: "validation" or "test".
@@ -158,7 +157,7 @@ class Task(ABC):
         return {} if outcome is None else outcome.metrics()
 
     def outcome(self, split: str) -> Outcome | None:
-        """The predictions and targets behind the metrics. A task without it has no intervals and no figures.
+        """The predictions and targets behind the metrics; a task without them has no intervals and no figures.
 
         Args:
             split: "validation" or "test".
@@ -169,11 +168,11 @@ class Task(ABC):
         return None
 
     def sample(self) -> str:
-        """A text that shows a person what the model does, logged after an evaluation; "" for none."""
+        """The text shown after an evaluation, such as one that the model generates; "" for none."""
         return ""
 
     def inference_config(self) -> dict[str, Any]:
-        """What inference needs beside the weights, as plain values; "predictor" names the class that reads them."""
+        """The inference config: plain values that inference needs beside the weights; "predictor" names its class."""
         return {}
 
     @abstractmethod

@@ -1,6 +1,6 @@
-"""Language modelling: learning the next token of a text. Knows no model by name.
+"""Language modelling: prediction of the next token of a text. Knows no model by name.
 
-B batch, T time, H width of an LSTM's outputs.
+B batch, T tokens, H width of an LSTM's outputs.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ SAMPLE_PROMPT_TOKENS = 32
 
 
 class LanguageModelling(Task):
-    """Cross-entropy of the next token. In a stream of windows the model's state carries over from each to the next.
+    """Prediction of the next token, with cross-entropy. In a stream of windows the model's state is carried over.
 
-    The penalties are added in training; evaluations measure the cross-entropy alone.
+    The penalties are part of the training loss; evaluations measure the cross-entropy alone.
 
     Args:
         model: a language model, or a module that returns logits and state.
-        data: the text.
-        context: of this rank.
+        data: text as token ids.
+        context: context of this rank.
         label_smoothing: probability spread over all tokens (arXiv 1512.00567, section 7).
-        z_loss: weight of the squared logsumexp of the logits, which keeps it near 0 (PaLM, arXiv 2204.02311, section 5:
-            1e-4).
+        z_loss: weight of the squared logsumexp of the logits, which stays near 0 then (PaLM, arXiv 2204.02311, section
+            5: 1e-4).
         activation_penalty: weight of the mean square of an LSTM's outputs (AR, arXiv 1708.02182, section 4.6: 2).
         slowness_penalty: weight of the mean squared change of an LSTM's outputs from token to token (TAR, arXiv
             1708.02182, section 4.6: 1).
-        word_vectors: file in the format of GloVe or word2vec from which the embedding starts; it decides the width.
+        word_vectors: file of initial embeddings, in the format of GloVe or word2vec; it decides their width.
         freeze_word_vectors: do not train the word vectors.
-        sample_tokens: length of the sample that is generated and logged after each evaluation; 0 for none.
-        sample_prompt: text that the sample continues; by default the beginning of the validation split.
+        sample_tokens: tokens of the sample that is generated and logged after each evaluation; 0: no sample.
+        sample_prompt: prompt of the sample; by default the beginning of the validation split.
 
     Raises:
         UserError: the model is bidirectional, or has no outputs to penalise.
@@ -74,7 +74,7 @@ class LanguageModelling(Task):
         if isinstance(model, LanguageModel) and model.is_bidirectional:
             raise UserError(
                 f"a bidirectional {type(model).__name__} sees the token that it should predict; leave out "
-                "bidirectional, or take the task 'masked_language_modelling'"
+                "bidirectional, or use the task 'masked_language_modelling'"
             )
         self.model, self.data, self.context = model, data, context
         self.label_smoothing, self.z_loss = label_smoothing, z_loss
@@ -103,35 +103,35 @@ class LanguageModelling(Task):
         """The next windows: tokens (B, T), targets (B, T), the model's state before them or None, and document ids
         (B, T) or None.
         """
-        tokens, targets, continues, document_ids = self.windows.next()
-        state = self.model_state if continues else None
+        tokens, targets, continues_previous, document_ids = self.windows.next()
+        state = self.model_state if continues_previous else None
         counts = {"tokens": tokens.numel() * self.context.world_size}
         return Batch((tokens, targets, state, document_ids), tokens.numel(), counts)
 
     def loss(self, batch: Batch) -> Loss:
-        """Mean cross-entropy of the targets, in nats, plus penalties; the metric "cross_entropy" is without them."""
+        """Mean cross-entropy of the targets in nats, plus penalties, which the metric "cross_entropy" lacks."""
         tokens, targets, state, document_ids = batch.data
-        scores, state = score_tokens(self.model, tokens, targets, state, document_ids)
-        cross_entropy = scores.cross_entropy.mean()
-        penalties = self._penalties(scores)
+        terms, state = score_tokens(self.model, tokens, targets, state, document_ids)
+        cross_entropy = terms.cross_entropy.mean()
+        penalties = self._penalties(terms)
         metrics = {"cross_entropy": cross_entropy.detach()} if isinstance(penalties, Tensor) else {}
-        carry = map_tensors(Tensor.detach, state) if self.windows.continues else None
+        carry = map_tensors(Tensor.detach, state) if self.windows.is_stateful else None
         return Loss(cross_entropy + penalties, metrics, carry)
 
-    def _penalties(self, scores: TokenLossTerms) -> Tensor | float:
+    def _penalties(self, terms: TokenLossTerms) -> Tensor | float:
         """Label smoothing, z-loss and penalties on an LSTM's outputs."""
         penalties: Tensor | float = 0.0
         if self.label_smoothing:
-            penalties = self.label_smoothing * (scores.target_logit - scores.mean_logit).mean()
+            penalties = self.label_smoothing * (terms.target_logit - terms.mean_logit).mean()
         if self.z_loss:
-            penalties = penalties + self.z_loss * scores.logsumexp.square().mean()
+            penalties = penalties + self.z_loss * terms.logsumexp.square().mean()
         if self.activation_penalty or self.slowness_penalty:
-            if scores.states is None:
+            if terms.states is None:
                 raise UserError(
                     f"task: a {type(self.model).__name__} has no outputs to penalise; leave out activation_penalty and "
-                    "slowness_penalty, or take 'lstm'"
+                    "slowness_penalty, or use 'lstm'"
                 )
-            raw, dropped = scores.states  # without and with dropout, (B, T, H) each
+            raw, dropped = terms.states  # without and with dropout, (B, T, H) each
             penalties = penalties + self.activation_penalty * dropped.square().mean()
             penalties = penalties + self.slowness_penalty * raw.diff(dim=1).square().mean()
         return penalties
@@ -141,7 +141,7 @@ class LanguageModelling(Task):
         self.model_state = carry
 
     def outcome(self, split: str) -> TokenOutcome | None:
-        """The loss of a whole split, in windows that do not overlap, with carried state if training carries it."""
+        """The loss of a split in windows that do not overlap; state is carried as in training."""
         if split not in self.data.splits:
             return None
         with eval_mode(self.model), self.context.autocast():
@@ -149,7 +149,7 @@ class LanguageModelling(Task):
             return score_text(self.model, text, self.data.tokenizer, boundaries=boundaries, **self._window_settings())
 
     def sample(self) -> str:
-        """What the model generates at this point of training, after the prompt and a "|"."""
+        """The prompt, a "|", and the text that the model generates."""
         text = self.data.splits.get("validation", self.data.splits["train"])
         tokenizer = self.data.tokenizer
         if not self.sample_tokens or not isinstance(self.model, LanguageModel):
@@ -163,20 +163,20 @@ class LanguageModelling(Task):
         return f"{tokenizer.decode(prompt)}|{tokenizer.token_separator}{tokenizer.decode(generated)}"
 
     def _window_settings(self) -> dict[str, Any]:
-        """How a split is read in windows; a saved model reads another text in the same way."""
-        return {"context": self.data.context, "carries_state": self.windows.continues}
+        """The settings of the windows of an evaluation, also for another text at inference."""
+        return {"context": self.data.context, "carries_state": self.windows.is_stateful}
 
     def inference_config(self) -> dict[str, Any]:
-        """The tokenizer, and how a text is read in windows."""
+        """The tokenizer, and the settings of windows."""
         return {"predictor": "text_generator", "tokenizer": self.data.tokenizer.to_dict(), **self._window_settings()}
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the text, the model's state there, and fingerprints of text and tokenizer."""
-        return {"windows": self.windows.state_dict(), "model_state": self.model_state, **self.data.identity()}
+        return {"windows": self.windows.state_dict(), "model_state": self.model_state, **self.data.fingerprints()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a state. Raises UserError if it belongs to another text or tokenizer."""
-        self.data.check_identity(state)
+        self.data.check_fingerprints(state)
         self.windows.load_state_dict(state["windows"])
         self.model_state = map_tensors(lambda tensor: tensor.to(self.context.device), state["model_state"])
 
@@ -185,8 +185,8 @@ def map_tensors(function: Callable[[Tensor], Tensor], state: Any) -> Any:
     """A model's state with a function applied to its tensors.
 
     Args:
-        function: of a tensor.
-        state: None, a tensor, or tuples and lists of them.
+        function: function of a tensor.
+        state: None, a tensor, or tuples and lists of these.
     """
     if isinstance(state, Tensor):
         return function(state)

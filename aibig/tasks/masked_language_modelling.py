@@ -1,7 +1,6 @@
-"""Masked language modelling: learning the masked tokens of a text (BERT, arXiv 1810.04805, section 3.1). Knows no model
-by name.
+"""Masked language modelling: prediction of masked tokens (BERT, arXiv 1810.04805, section 3.1). Knows no model by name.
 
-B batch, T time, K masked tokens of a row.
+B batch, T tokens, M masked tokens of a batch.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from aibig.tasks.base import Batch, Context, Loss, Task
 
 
 class MaskedLanguageModelling(Task):
-    """Cross-entropy of masked tokens, 15% of each window, in windows that are reshuffled each epoch.
+    """Prediction of masked tokens, 15% of each window, with cross-entropy. Windows are shuffled in each epoch.
 
     Args:
-        model: that predicts masked tokens from both sides; its forward takes `masked_positions`.
-        data: the text.
-        context: of this rank.
+        model: bidirectional model, whose forward has a parameter `masked_positions`.
+        data: text as token ids.
+        context: context of this rank.
 
     Raises:
         UserError: the model can't predict masked tokens, or the data are read as a stream.
@@ -42,13 +41,13 @@ class MaskedLanguageModelling(Task):
         predicts_masked = "masked_positions" in inspect.signature(model.forward).parameters
         if not predicts_masked or (isinstance(model, LanguageModel) and not model.is_bidirectional):
             raise UserError(
-                f"a {type(model).__name__} can't predict masked tokens; take the model 'bert', or 'lstm' with "
+                f"a {type(model).__name__} can't predict masked tokens; use the model 'bert', or 'lstm' with "
                 "bidirectional: true"
             )
         self.model, self.data, self.context = model, data, context
         data.to(context.device)
         self.windows = data.training_windows(context.seed, context.rank, context.world_size)
-        if self.windows.continues:
+        if self.windows.is_stateful:
             raise UserError("a model of masked tokens carries no state; leave out data.order")
         self.updates_per_epoch = self.windows.batches_per_epoch
         self.notes = data.notes
@@ -63,7 +62,7 @@ class MaskedLanguageModelling(Task):
         return cls(config.create("model", **settings), data, context, **config.section("task"))
 
     def next_batch(self) -> Batch:
-        """The next windows with masked tokens (B, T), the positions of those (B K,), and their original ids (B K,)."""
+        """The next windows with masked tokens (B, T), their positions b T + t (M,), and their original ids (M,)."""
         tokens = self.windows.next().tokens
         masked = mask_tokens(tokens, self.mask_id, self.data.tokenizer.vocab_size, self.context.generator)
         return Batch(masked, len(masked[1]), {"tokens": tokens.numel() * self.context.world_size})
@@ -71,11 +70,11 @@ class MaskedLanguageModelling(Task):
     def loss(self, batch: Batch) -> Loss:
         """Mean cross-entropy of the masked tokens, in nats."""
         tokens, positions, targets = batch.data
-        scores, _ = self.model(tokens, targets=targets, masked_positions=positions)
-        return Loss(scores.cross_entropy.mean())
+        terms, _ = self.model(tokens, targets=targets, masked_positions=positions)
+        return Loss(terms.cross_entropy.mean())
 
     def outcome(self, split: str) -> TokenOutcome | None:
-        """The loss of masked tokens of a whole split, the same ones at each evaluation."""
+        """The loss of masked tokens of a split; the same tokens are masked at each evaluation."""
         if split not in self.data.splits:
             return None
         with eval_mode(self.model), self.context.autocast():
@@ -83,14 +82,13 @@ class MaskedLanguageModelling(Task):
 
     def inference_config(self) -> dict[str, Any]:
         """The tokenizer and the context."""
-        facts = {"tokenizer": self.data.tokenizer.to_dict(), "context": self.data.context}
-        return {"predictor": "fill_mask", **facts}
+        return {"predictor": "fill_mask", "tokenizer": self.data.tokenizer.to_dict(), "context": self.data.context}
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the text, and fingerprints of text and tokenizer."""
-        return {"windows": self.windows.state_dict(), **self.data.identity()}
+        return {"windows": self.windows.state_dict(), **self.data.fingerprints()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a state. Raises UserError if it belongs to another text or tokenizer."""
-        self.data.check_identity(state)
+        self.data.check_fingerprints(state)
         self.windows.load_state_dict(state["windows"])

@@ -1,6 +1,6 @@
-"""Learning targets from features: classification and regression. Knows no model by name.
+"""Classification and regression. Knows no model by name.
 
-M members of an ensemble (1 for a single net), B batch, N rows of a split, C classes or outputs.
+M members of an ensemble (1 for a single model), B batch, N rows of a split, C classes or outputs.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from aibig.tasks.base import Batch, Context, Loss, Task
 
 
 class Supervised(Task):
-    """What classification and regression share: shuffled batches of samples, and evaluation of a whole split.
+    """The common part of classification and regression: shuffled batches, and evaluation of a split.
 
     Args:
-        model: called with the inputs of a batch.
+        model: module that is called with the inputs of a batch.
         data: samples with targets.
-        context: of this rank.
+        context: context of this rank.
     """
 
     counts: tuple[str, ...] = ("samples",)
-    target_type: ClassVar[str]  # how numeric targets are read where the data allow both: "classes" or "values"
+    target_type: ClassVar[str]  # type of numeric targets: "classes" or "values"
     lower_is_better: ClassVar[frozenset[str]] = LOWER_IS_BETTER
 
     def __init__(self, model: nn.Module, data: LabelledData, context: Context) -> None:
@@ -59,7 +59,7 @@ class Supervised(Task):
     @classmethod
     @abstractmethod
     def model_settings(cls, data: LabelledData) -> dict[str, Any]:
-        """The model settings that the data decide, under every name that models give them.
+        """The model settings that the data decide, by all names that models have for them.
 
         Args:
             data: samples with targets.
@@ -74,7 +74,7 @@ class Supervised(Task):
         return Batch((inputs, targets), len(targets), {"samples": size})
 
     def predict(self, split: str) -> tuple[Tensor, Tensor] | None:
-        """The model's outputs on a whole split.
+        """The model's outputs on a split.
 
         Args:
             split: "train", "validation" or "test".
@@ -93,7 +93,7 @@ class Supervised(Task):
         return torch.cat(outputs, 1), torch.cat(targets).to(self.context.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the order of the samples, and the data's fingerprint."""
+        """The position in the order of the samples, and the fingerprint of the data."""
         return {"order": self.batches.state_dict(), "data": self.data.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -103,12 +103,12 @@ class Supervised(Task):
 
 
 class Classification(Supervised):
-    """Which class: cross-entropy, averaged over the members of an ensemble.
+    """Classification with cross-entropy, averaged over the members of an ensemble.
 
     Args:
-        model: logits (B, C), or (M, B, C) of an ensemble.
+        model: module that returns logits (B, C), or (M, B, C) for an ensemble.
         data: samples with classes.
-        context: of this rank.
+        context: context of this rank.
         label_smoothing: probability spread over all classes (arXiv 1512.00567, section 7).
     """
 
@@ -123,14 +123,15 @@ class Classification(Supervised):
 
     @classmethod
     def model_settings(cls, data: LabelledData) -> dict[str, Any]:
-        """As many outputs as classes. Raises UserError for targets that are not classes."""
+        """One output per class. Raises UserError for targets that are not classes."""
         classes = len(data.class_names)
         if not classes:
-            raise UserError("the targets are values, not classes; use the task 'regression', or name the classes")
+            cure = "use the task 'regression', or name the classes"
+            raise UserError(f"the targets are continuous values, not classes; {cure}")
         return {**data.model_settings(), "out_features": classes, "num_classes": classes}
 
     def loss(self, batch: Batch) -> Loss:
-        """Mean cross-entropy over members and samples; the accuracy is that of the members' mean logits."""
+        """Mean cross-entropy over members and samples; the accuracy is of the members' mean logits."""
         inputs, targets = batch.data
         logits = self.model(*inputs)  # (B, C), or (M, B, C)
         mean_logits, repeated = logits.detach(), targets
@@ -140,7 +141,7 @@ class Classification(Supervised):
         return Loss(value, {"accuracy": (mean_logits.argmax(1) == targets).float().mean()})
 
     def outcome(self, split: str) -> ClassificationOutcome | None:
-        """The members' mean probabilities."""
+        """The probabilities, averaged over members."""
         predicted = self.predict(split)
         if predicted is None:
             return None
@@ -148,17 +149,17 @@ class Classification(Supervised):
         return ClassificationOutcome(probabilities.cpu().numpy(), predicted[1].cpu().numpy(), self.data.class_names)
 
     def inference_config(self) -> dict[str, Any]:
-        """How inputs are prepared, and the class names."""
+        """The preparation of inputs, and the class names."""
         return {**self.data.inference_config(), "class_names": self.data.class_names}
 
 
 class Regression(Supervised):
-    """How much: mean squared error of standardised targets, averaged over the members of an ensemble.
+    """Regression with mean squared error of standardised targets, averaged over the members of an ensemble.
 
     Args:
-        model: values (B, C), or (M, B, C) of an ensemble.
-        data: samples with values.
-        context: of this rank.
+        model: module that returns values (B, C), or (M, B, C) for an ensemble.
+        data: samples with continuous targets.
+        context: context of this rank.
     """
 
     primary_metric: ClassVar[str] = "rmse"
@@ -171,9 +172,9 @@ class Regression(Supervised):
 
     @classmethod
     def model_settings(cls, data: LabelledData) -> dict[str, Any]:
-        """As many outputs as targets. Raises UserError for classes."""
+        """One output per target. Raises UserError for classes."""
         if data.class_names:
-            raise UserError("has classes for targets; use the task 'classification'")
+            raise UserError("the targets are classes, not continuous values; use the task 'classification'")
         return {**data.model_settings(), "out_features": data.targets("train")[0].numel()}
 
     def loss(self, batch: Batch) -> Loss:
@@ -184,7 +185,7 @@ class Regression(Supervised):
         return Loss(F.mse_loss(outputs, scaled.expand_as(outputs)))
 
     def outcome(self, split: str) -> RegressionOutcome | None:
-        """The members' mean, in the targets' units."""
+        """The predictions in the targets' units, averaged over members."""
         predicted = self.predict(split)
         if predicted is None:
             return None
@@ -192,7 +193,7 @@ class Regression(Supervised):
         return RegressionOutcome(outputs.cpu().numpy(), predicted[1].cpu().numpy())
 
     def inference_config(self) -> dict[str, Any]:
-        """How inputs are prepared, and the scaling of the targets."""
+        """The preparation of inputs, and the scaling of targets."""
         scaling = {"target_shift": self.shift.tolist(), "target_scale": self.scale.tolist()}
         return self.data.inference_config() | scaling
 
@@ -204,26 +205,26 @@ def by_member(outputs: Tensor) -> Tensor:
         outputs: (B, C), or (M, B, C).
 
     Returns:
-        (M, B, C), where M is 1 for a single net.
+        (M, B, C), where M is 1 for a single model.
     """
     return outputs if outputs.ndim == 3 else outputs.unsqueeze(0)
 
 
 def check_inputs(config: Config, settings: dict[str, Any]) -> None:
-    """Refuse a model that needs other inputs than the data have.
+    """Check that the data have the inputs that the model needs.
 
     Args:
-        config: of the run.
+        config: config of the run.
         settings: model settings that the data decide.
 
     Raises:
-        UserError: the model needs images or texts and the data have none, or the other way round.
+        UserError: the model needs image or text inputs that the data lack, or does not support texts.
     """
     name = config.name_of("model")
     declared = SECTIONS["model"].settings(name)
     with config.locating_errors("model"):
-        for setting, inputs in (("in_channels", "images"), ("vocab_size", "texts")):
+        for setting, inputs in (("in_channels", "image inputs"), ("vocab_size", "text inputs")):
             if setting in declared and setting not in settings:
                 raise UserError(f"{name!r} needs {inputs}, but the data have none; use another model, such as 'net'")
         if "vocab_size" in settings and declared and "vocab_size" not in declared:
-            raise UserError(f"{name!r} does not accept texts; use a model that does, such as 'lstm'")
+            raise UserError(f"{name!r} does not support text inputs; use a model that does, such as 'lstm'")

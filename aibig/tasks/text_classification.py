@@ -1,4 +1,6 @@
-"""Learning the classes of texts. Knows no model by name."""
+"""Classification of texts. Knows no model by name.
+
+B batch, T tokens, C classes."""
 
 from __future__ import annotations
 
@@ -18,14 +20,14 @@ from aibig.tasks.word_vectors import embedding_settings, init_word_vectors, word
 
 
 class TextClassification(Classification):
-    """Which class a text is of: cross-entropy.
+    """Classification of texts with cross-entropy.
 
     Args:
-        model: logits (B, C) of tokens (B, T) and lengths (B,).
+        model: module that returns logits (B, C) for tokens (B, T) and lengths (B,).
         data: texts with labels.
-        context: of this rank.
+        context: context of this rank.
         label_smoothing: probability spread over all classes (arXiv 1512.00567, section 7).
-        word_vectors: file in the format of GloVe or word2vec from which the embedding starts; it decides the width.
+        word_vectors: file of initial embeddings, in the format of GloVe or word2vec; it decides their width.
         freeze_word_vectors: do not train the word vectors.
 
     Raises:
@@ -64,7 +66,7 @@ class TextClassification(Classification):
 
     @classmethod
     def model_settings(cls, data: LabelledData) -> dict[str, Any]:
-        """As many outputs as classes. Raises UserError for data that are not texts."""
+        """One output per class. Raises UserError for data that are not texts."""
         if not isinstance(data, LabelledTexts):
             raise UserError("has no texts with labels; use the task 'classification'")
         return super().model_settings(data)

@@ -1,4 +1,4 @@
-"""A model's embedding initialised from word vectors, whatever the task. Knows no task and no model by name."""
+"""Initialises a model's embedding from word vectors. Knows no task and no model by name."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from aibig.seeds import derive_seed
 
 
 def word_vectors_path(config: Config) -> str | None:
-    """The file of word vectors that a run starts from; None also if a checkpoint's weights will replace them.
+    """The file of initial word vectors; None also if the weights of a checkpoint replace them.
 
     Args:
-        config: of the run.
+        config: config of the run.
 
     Raises:
-        UserError: word vectors are to be frozen, but there are none.
+        UserError: word vectors are frozen, but there are none.
     """
     task = config.section("task")
     path: str | None = task["word_vectors"]
     if path is None and task["freeze_word_vectors"]:
-        raise UserError("freeze_word_vectors: there are none to freeze; name their file in word_vectors")
+        raise UserError("freeze_word_vectors: there are no word vectors; set word_vectors to their file")
     return None if config.skip_initial_weights else path
 
 
 def embedding_settings(path: str | None) -> dict[str, Any]:
-    """The model settings that word vectors decide, under every name that models give them.
+    """The model settings that word vectors decide, by all names that models have for them.
 
     Args:
-        path: of the word vectors; None for none.
+        path: file of word vectors, or None.
     """
     if path is None:
         return {}
@@ -46,18 +46,18 @@ def embedding_settings(path: str | None) -> dict[str, Any]:
 def init_word_vectors(
     model: nn.Module, path: str | None, freeze: bool, tokenizer: Tokenizer, tokens: Tensor, seed: int
 ) -> list[str]:
-    """Initialise `model.embedding` from a file of word vectors, and freeze it if asked to.
+    """Initialise `model.embedding` from a file of word vectors, and freeze it if `freeze` is set.
 
     Args:
-        model: with an embedding of the vectors' width.
-        path: of the word vectors; None for none.
-        freeze: whether the embedding is not trained.
-        tokenizer: whose words the embedding is for.
+        model: model with an embedding of the vectors' width.
+        path: file of word vectors, or None.
+        freeze: whether the embedding is frozen.
+        tokenizer: tokenizer of the model.
         tokens: ids of the training text, (tokens,).
-        seed: of random vectors for words that the file lacks; the same on every rank.
+        seed: seed of random vectors for words that the file lacks; the same on all ranks.
 
     Returns:
-        How much of the vocabulary and of the text the file covers, as a line, if there is a file.
+        A note on the coverage of vocabulary and text, if there is a file.
 
     Raises:
         UserError: tokens are not words, or the model has no embedding of that width.
@@ -66,7 +66,7 @@ def init_word_vectors(
         return []
     embedding = getattr(model, "embedding", None)
     if not isinstance(embedding, nn.Embedding):
-        raise UserError(f"word_vectors: a {type(model).__name__} has no embedding to initialise from them")
+        raise UserError(f"word_vectors: a {type(model).__name__} has no embedding; use another model")
     embedding.weight.requires_grad_(not freeze)
     if path is None:
         return []
@@ -74,6 +74,6 @@ def init_word_vectors(
     vectors = load_word_vectors(path, words_by_id(tokenizer), generator)
     if embedding.weight.shape != vectors.matrix.shape:
         widths = f"{vectors.matrix.shape[1]} numbers, the model's embedding {embedding.embedding_dim}"
-        raise UserError(f"word_vectors: {path}: its vectors have {widths}; they must have as many")
+        raise UserError(f"word_vectors: {path}: its vectors have {widths}; both must be equal")
     embedding.weight.copy_(vectors.matrix)
     return [vectors.coverage(tokens)]

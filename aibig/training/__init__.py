@@ -11,7 +11,7 @@ OPTIMIZERS = [
 
 SCHEDULES = [
     Entry("constant", "aibig.training.optimizers.schedules:constant", "warm-up, then constant"),
-    Entry("linear", "aibig.training.optimizers.schedules:linear", "warm-up, then a straight line down"),
-    Entry("cosine", "aibig.training.optimizers.schedules:cosine", "warm-up, then half a cosine down"),
-    Entry("warmup_stable_decay", "aibig.training.optimizers.schedules:warmup_stable_decay", "warm-up, constant, down"),
+    Entry("linear", "aibig.training.optimizers.schedules:linear", "warm-up, then linear decay"),
+    Entry("cosine", "aibig.training.optimizers.schedules:cosine", "warm-up, then cosine decay"),
+    Entry("warmup_stable_decay", "aibig.training.optimizers.schedules:warmup_stable_decay", "warm-up, constant, decay"),
 ]

@@ -23,40 +23,40 @@ class TrainerView(Protocol):
 class Callback:
     """Called while a run runs: override the methods that you need. On the main rank only.
 
-    A callback must not change training: the run is the same without it, bit for bit. If one raises, a checkpoint is
-    saved first, so that a resume continues exactly; raising is also the way to stop a run.
+    A callback must not change training. If one raises, a checkpoint is saved first, so that a resume continues
+    exactly; raising is also the way to stop a run.
 
     Any other logger is five lines:
 
         class WandB(aibig.Callback):
             def on_begin(self, trainer):
                 self.run = wandb.init(dir=trainer.run_folder)
-            def on_log(self, line):
-                self.run.log({f"{line['kind']}/{name}": value for name, value in line.items()}, line["step"])
+            def on_log(self, record):
+                self.run.log({f"{record['kind']}/{name}": value for name, value in record.items()}, record["step"])
             on_evaluation = on_log
 
         aibig.train(config, callbacks=[WandB()])
     """
 
     def on_begin(self, trainer: TrainerView) -> None:
-        """Called before the first update.
+        """Called before the first update (an update is an optimizer step).
 
         Args:
             trainer: with `task`, `progress` (after a resume that of the checkpoint) and `run_folder`.
         """
 
-    def on_log(self, line: Mapping[str, Any]) -> None:
+    def on_log(self, record: Mapping[str, Any]) -> None:
         """Called every `log_every` updates.
 
         Args:
-            line: as in metrics.jsonl: kind "train", step, loss, lr, gradient_norm, ...
+            record: line of metrics.jsonl: kind "train", step, loss, lr, gradient_norm, ...
         """
 
-    def on_evaluation(self, line: Mapping[str, Any]) -> None:
+    def on_evaluation(self, record: Mapping[str, Any]) -> None:
         """Called after an evaluation.
 
         Args:
-            line: as in metrics.jsonl: kind "validation", or "test" at the end, step and the metrics.
+            record: line of metrics.jsonl: kind "validation", or "test" at the end, step and the metrics.
         """
 
     def on_save(self, path: Path) -> None:
@@ -67,7 +67,7 @@ class Callback:
         """
 
     def on_end(self, result: Result) -> None:
-        """Called after the last evaluation, also of a run that was interrupted; the model has its best weights.
+        """Called once at the end of `fit`: with the best weights, or those of the last update if it was interrupted.
 
         `aibig.train` writes the folder model/ and result.json after this.
 

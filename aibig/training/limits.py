@@ -18,18 +18,18 @@ class Progress:
     """How far a run has come: plain values, saved in every checkpoint.
 
     Args:
-        step: updates so far, skipped ones included.
-        epoch: passes over the training data so far; 0 for a task without epochs.
-        counts: samples, tokens and env_steps so far, over all ranks.
-        skipped: updates not taken, since their loss or gradient was not finite.
-        train_seconds: seconds of training, without evaluation and saving.
+        step: number of updates (optimizer steps), skipped ones included.
+        epoch: number of passes over the training data; 0 for a task without epochs.
+        counts: numbers of samples, tokens and env_steps, over all ranks.
+        skipped: number of updates that were skipped, since their loss or gradient was not finite.
+        train_seconds: time of training in seconds, without evaluation and saving.
         best_step: step of the best evaluation; None before the first.
-        best_score: its value of the metric that selects the best model.
-        lower_is_better: whether a lower value of that metric is better.
-        patience_score: the last score that was better than the one before it by more than `min_delta`.
-        patience_used: evaluations since then.
+        best_score: value of the selecting metric at that evaluation.
+        lower_is_better: whether a lower value of the metric is better.
+        patience_score: score at the last improvement by more than `min_delta`, which reset the patience.
+        patience_used: number of evaluations since that improvement.
         evaluated_step: step of the last evaluation.
-        pending_actions: what is still to be done between this update and the next, in this order.
+        pending_actions: actions that remain between this update and the next, in this order.
     """
 
     step: int = 0
@@ -46,23 +46,23 @@ class Progress:
     pending_actions: list[str] = field(default_factory=list)
 
     def count_of(self, name: str) -> float:
-        """How many there have been so far.
+        """The number of steps, epochs, ... so far.
 
         Args:
-            name: "steps", "epochs", "samples", "tokens" or "env_steps".
+            name: what is counted: "steps", "epochs", "samples", "tokens" or "env_steps".
         """
         return {"steps": self.step, "epochs": self.epoch}.get(name, self.counts.get(name, 0))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the values of a checkpoint.
+        """Set all values to those of a checkpoint.
 
         Args:
-            state: what `dataclasses.asdict` returned.
+            state: result of `dataclasses.asdict`.
         """
         vars(self).update(vars(Progress(**state)))
 
-    def position(self) -> dict[str, float]:
-        """Step, epoch and counts, with which every log line begins."""
+    def counters(self) -> dict[str, float]:
+        """Step, epoch and counts, with which every log record begins."""
         return {"step": self.step, **({"epoch": self.epoch} if self.epoch else {}), **self.counts}
 
 
@@ -72,7 +72,7 @@ class Limits:
 
     Args:
         max_counts: the largest number of steps, epochs, samples, tokens or env_steps.
-        max_seconds: the longest time of training in seconds; None for no limit.
+        max_seconds: the longest time of training in seconds; None: no limit.
 
     Raises:
         UserError: no limit is set.
@@ -89,19 +89,21 @@ class Limits:
             )
 
     def fraction_done(self, progress: Progress) -> float:
-        """From 0 to 1, by the counted limits alone, so that a schedule does not depend on the machine's speed.
+        """The fraction of the run that is done, from 0 to 1.
+
+        Counted limits alone decide it, so that a schedule does not depend on the machine's speed.
 
         Args:
             progress: of the run.
         """
         return min(1.0, max((progress.count_of(name) / limit for name, limit in self.max_counts.items()), default=0.0))
 
-    def reached(self, progress: Progress, seconds: float) -> str | None:
-        """The limit that ends the run now, as its setting is called ("max_epochs"); None if none does.
+    def stop_reason(self, progress: Progress, seconds: float) -> str | None:
+        """The name of the limit that is reached, such as "max_epochs"; None if the run goes on.
 
         Args:
             progress: of the run.
-            seconds: of training so far.
+            seconds: time of training so far.
         """
         for name, limit in self.max_counts.items():
             if progress.count_of(name) >= limit:
@@ -109,29 +111,29 @@ class Limits:
         return "max_minutes" if self.max_seconds is not None and seconds >= self.max_seconds else None
 
     def check_schedule(self, schedule: Callable[[int, float], float]) -> None:
-        """Check that the schedule can know where the run ends.
+        """Check that a schedule that needs the length of the run gets one.
 
         Args:
             schedule: (step, fraction of the run done) -> factor of the learning rate.
 
         Raises:
-            UserError: the learning rate falls and only minutes are limited.
+            UserError: the learning rate falls, and there is no limit other than max_minutes.
         """
         late = 10**9
         if not self.max_counts and schedule(late, 0.0) != schedule(late, 1.0):
             raise UserError(
                 "schedule: a learning rate that falls needs a run of known length; "
-                "set trainer.max_steps or another counted limit beside max_minutes, or use 'constant'"
+                "set trainer.max_steps or another limit other than max_minutes, or use 'constant'"
             )
 
     def check_counts(self, counted: set[str]) -> None:
         """Check that the task counts what is limited.
 
         Args:
-            counted: the names of what it counts.
+            counted: names of what the task counts.
 
         Raises:
-            UserError: it does not.
+            UserError: a limit is on something that the task does not count.
         """
         for name in self.max_counts:
             if name not in counted:
@@ -140,11 +142,11 @@ class Limits:
 
 
 class Stopwatch:
-    """Seconds of training. Runs, except while paused; waits for the device at both ends of a pause only.
+    """Measures the seconds of training. It waits for the device only where a pause begins or ends.
 
     Args:
-        device: where the run computes.
-        seconds: where to start from.
+        device: device that the run computes on.
+        seconds: initial value.
     """
 
     def __init__(self, device: torch.device, seconds: float = 0.0) -> None:

@@ -14,9 +14,9 @@ class Result:
     """The result of a run.
 
     Args:
-        metrics: test metrics of the model as it is left; empty if there is no test split, or the run was interrupted.
-        progress: how far the run came.
-        stopped_by: the limit that ended it, as its setting is called ("max_epochs", "patience"), or "interrupted".
+        metrics: test metrics of the final model; empty if there is no test split, or the run was interrupted.
+        progress: progress at the end.
+        stopped_by: setting that ended the run ("max_epochs", "patience"), or "interrupted".
     """
 
     metrics: dict[str, float]
@@ -25,5 +25,5 @@ class Result:
 
     @property
     def interrupted(self) -> bool:
-        """Whether the user stopped it."""
+        """Whether the user stopped the run."""
         return self.stopped_by == INTERRUPTED

@@ -1,4 +1,4 @@
-"""All that the updates of a run change: modules, optimizer, counters, log. Saved and resumed as one. Knows no task."""
+"""Everything that the updates of a run change, saved and resumed together. Knows no task."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class RunState:
     """A task's modules on their device, their optimizer, and the rest of a checkpoint.
 
     Args:
-        task: to be trained.
-        context: as the task got it.
-        world: the ranks of the run.
-        folder: of the run; None for one that writes nothing.
-        progress: of the run.
-        make_optimizer: model -> optimizer.
-        ema_decay: of a moving average of the weights; None for none.
+        task: task to train.
+        context: context of the task.
+        world: ranks of the run.
+        folder: folder of the run; None to write nothing.
+        progress: progress of the run.
+        make_optimizer: function model -> optimizer.
+        ema_decay: decay of a moving average of the weights; None: no average.
         scale_loss: whether losses are scaled, for fp16.
-        keep_last: checkpoints to keep, beside the best.
-        parallel: "replicate" or "fully_shard": how several ranks share a module.
-        compile: compile every module.
+        keep_last: number of checkpoints to keep, beside the best.
+        parallel: how several ranks share a module: "replicate" or "fully_shard".
+        compile: whether every module is compiled.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class RunState:
     ) -> None:
         self.task, self.progress, self._context, self._world = task, progress, context, world
         self._ema = None if ema_decay is None else ModelEma(task.model, ema_decay)
-        self._evaluated = "model" if self._ema is None else "ema"  # which of the modules
+        self._evaluated = "model" if self._ema is None else "ema"  # name of the module
         self._modules = {"model": task.model, **task.target_networks}
         if self._ema is not None:
             self._modules["ema"] = self._ema.module
-        for module in self._modules.values():  # copies are made by now: shard them all alike
+        for module in self._modules.values():  # after the copy for the average, so that all are sharded alike
             module.to(context.device)
             if world.size > 1:
                 parallelize(module, parallel)
@@ -76,11 +76,11 @@ class RunState:
         self.checkpoints = CheckpointManager(checkpoints, keep_last, world, self.run_log.warn)
 
     def parameters(self) -> list[nn.Parameter]:
-        """What the optimizer trains."""
+        """The parameters that the optimizer trains."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def after_update(self) -> None:
-        """Let the task, and the average of the weights, do what follows an update that was taken."""
+        """Call the task's `after_update`, and update the average of the weights."""
         self.task.after_update(self.progress.step)
         if self._ema is not None:
             self._ema.update(self.task.model, self.progress.step)
@@ -88,7 +88,7 @@ class RunState:
     # ---------------------------------------------------------------- saving and resuming
 
     def files(self) -> dict[str, Any]:
-        """The content of a checkpoint by file: what all ranks share, written by the main one, and this rank's own."""
+        """The content of a checkpoint by file: "shared", which the main rank writes, and this rank's own."""
         shared = {
             "progress": asdict(self.progress),
             **self.checkpoints.state_dict(),
@@ -105,23 +105,23 @@ class RunState:
         return {"shared": shared, f"rank-{self._world.rank}": own}
 
     def resume(self) -> None:
-        """Go on from the newest whole checkpoint. If there is none, warn and start from the beginning.
+        """Continue from the newest valid checkpoint. If there is none, warn and start from the beginning.
 
         Raises:
-            UserError: other ranks wrote it, other settings or other data.
+            UserError: number of ranks, settings or data differ from those of the checkpoint.
         """
         folder = self.checkpoints.folder
         assert folder is not None, "only a run with a folder can be resumed"
         path = self.checkpoints.newest(folder)
         if path is None:
-            self.run_log.warn(f"{folder}: no whole checkpoint yet; starting from the beginning")
+            self.run_log.warn(f"{folder}: no valid checkpoint yet; starting from the beginning")
             self.run_log.truncate()
             return
         shared = checkpoint.read(path, "shared")
         self._check_compatible(path, shared)
         own = checkpoint.read(path, f"rank-{self._world.rank}", mapped=True)
         self.progress.load_state_dict(shared["progress"])
-        self.task.load_state_dict(own["task"])  # first: it refuses data that the weights may not even fit
+        self.task.load_state_dict(own["task"])  # before the weights, which may not fit other data
         for name, module in self._modules.items():
             load_full_state_dict(module, shared["modules"][name])
         load_full_state_dict(self.task.model, shared["optimizer"], self.optimizer)
@@ -146,7 +146,7 @@ class RunState:
     # ---------------------------------------------------------------- the weights that are evaluated and exported
 
     def average_parameters(self) -> AbstractContextManager[None]:
-        """Within this context the model has the average of its weights, if there is one."""
+        """Inside the `with` block the model has the average of its weights, if there is one."""
         return nullcontext() if self._ema is None else self._ema.average_parameters(self.task.model)
 
     def evaluated_weights(self) -> dict[str, Tensor]:
@@ -155,7 +155,7 @@ class RunState:
         return {name: full_tensor(value.detach()).clone() for name, value in state.items()}
 
     def load_best_weights(self) -> None:
-        """Give the model the weights of the best evaluation; if there was none, the last ones."""
+        """Load the weights of the best evaluation into the model; without one, those of the last update."""
         weights = self.checkpoints.load_best(self.progress, self._evaluated)
         if weights is not None:
             load_full_state_dict(self.task.model, weights)

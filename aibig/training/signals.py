@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop at the next good moment. Knows nothing else."""
+"""Ctrl-C and SIGTERM as a request to stop after the current update. Knows no trainer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 
 class StopSignal:
-    """Whether the user asked the run to stop; a second Ctrl-C stops at once."""
+    """Whether a signal asked the run to stop. A second one raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.received = False
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Record SIGINT and SIGTERM inside the `with` block.
+        """Records SIGINT and SIGTERM inside the `with` block.
 
         Does nothing outside the main thread, where Python delivers no signals.
         """

@@ -31,8 +31,8 @@ from aibig.training.run_state import RunState
 from aibig.training.selection import Selection
 from aibig.training.signals import StopSignal
 
-DEFAULT_EVALS_PER_RUN = 20  # how often a run is evaluated and saved, where nothing else is said
-DEFAULT_EVAL_EVERY = 1_000  # and the updates between, where only its minutes are limited
+DEFAULT_EVALS_PER_RUN = 20  # evaluations and checkpoints of a run by default
+DEFAULT_EVAL_EVERY = 1_000  # updates between them, if max_minutes is the only limit
 MAX_CONSECUTIVE_SKIPS = 100  # GradScaler needs about 16 to find its scale; a run that skips more is lost
 
 
@@ -42,22 +42,22 @@ class Trainer:
     Args:
         make_optimizer: function model -> optimizer, as `aibig.training.optimizers.builders` makes; None for AdamW.
         schedule: function (step, fraction of the run done) -> factor of the learning rate; None for a constant one.
-        seed: of all that is random: initial weights, order of the data, dropout, exploration.
+        seed: seed of initial weights, order of the data, dropout and exploration.
         callbacks: objects to call while the run runs (see `Callback`).
-        max_steps: updates (optimizer steps) after which the run ends. Of several limits the first reached ends it.
+        max_steps: updates (optimizer steps) after which the run ends. The first of several limits ends it.
         max_epochs: passes over the training data after which the run ends.
         max_samples: samples after which the run ends, over all ranks.
         max_tokens: tokens after which the run ends, over all ranks.
         max_env_steps: steps in environments after which the run ends, over all ranks.
         max_minutes: minutes of training, without evaluation and saving, after which the run ends.
-        best_metric: metric of the evaluation that selects the best model; None for the task's own.
+        best_metric: metric of the evaluations that selects the best model; None: the task's primary metric.
         patience: evaluations in a row without improvement after which the run ends (early stopping); None: never.
         min_delta: an improvement of the metric must be larger than this to reset the patience.
-        goal: value of the metric at which the run ends; None for none.
-        eval_every: updates between evaluations; None for 20 evaluations in a run, or every 1,000 updates if only
-            minutes are limited.
-        save_every: updates between checkpoints; None for 20 in a run, or every 1,000 updates if only minutes are
-            limited. A checkpoint is also saved at each best evaluation, and after `save_minutes`.
+        goal: value of the metric at which the run ends; None: no goal.
+        eval_every: updates between evaluations; None: 20 evaluations in a run, or one in 1,000 updates if there is no
+            limit other than max_minutes.
+        save_every: updates between checkpoints; None: 20 checkpoints in a run, or one in 1,000 updates if there is no
+            limit other than max_minutes. One is also saved at each best evaluation, and after `save_minutes`.
         save_minutes: longest time between checkpoints in minutes.
         log_every: updates between log lines.
         keep_last: number of checkpoints to keep, beside the best.
@@ -67,19 +67,19 @@ class Trainer:
             else fp32 (the rule is in `aibig.training.devices.precision`).
         threads: CPU threads; "auto" is 1 on a CPU for models of fewer than 100,000 parameters, else torch's own number.
         accumulate: micro-batches per update.
-        clip_norm: largest norm of the gradient, longer ones are scaled down to it; None for no clipping.
-        ema_decay: decay of a moving average of the weights, which is evaluated and exported in their place; None for
-            no average.
-        compile: compile the model by torch.compile.
+        clip_norm: largest norm of the gradient; a longer gradient is scaled down to it. None: no clipping.
+        ema_decay: decay of a moving average of the weights, which is evaluated and exported in their place; None: no
+            average.
+        compile: compile the model with torch.compile.
         parallel: how several ranks share the model: "replicate", a copy each (DDP), or "fully_shard", a part of the
             parameters each (FSDP).
         deterministic: use only algorithms that repeat exactly, on CUDA too.
 
     Raises:
-        UserError: no limit is set, or the device is not there.
+        UserError: no limit is set, or the device is not available.
     """
 
-    task: Task  # these three from the beginning of `fit`
+    task: Task  # these three are set by `fit`
     run_folder: Path | None
     stopwatch: Stopwatch
 
@@ -143,30 +143,30 @@ class Trainer:
             prepare_cpu()
         generator = torch.Generator().manual_seed(derive_seed(seed, "task", self.world.rank))
         self.context = Context(self.device, seed, self.world.rank, self.world.size, accumulate, nullcontext, generator)
-        seed_generators(derive_seed(seed, "model"))  # the same first weights on every rank
+        seed_generators(derive_seed(seed, "model"))  # the same initial weights on every rank
 
     def fit(self, task: Task, folder: str | Path | None = None, *, resume: bool = False) -> Result:
-        """Train up to the first limit; then test the best weights once, and leave them in the task's model.
+        """Train until a limit is reached, then load the best weights into the task's model and test it once.
 
-        Ctrl-C and SIGTERM save, and end with `interrupted`. An error between two updates, in an evaluation or a
-        callback say, is raised after a checkpoint has been saved, so that a resume goes on exactly there. For an
-        error within an update the last checkpoint counts.
+        Ctrl-C and SIGTERM save a checkpoint and end the run as `interrupted`. If an evaluation or a callback raises, a
+        checkpoint is saved first, so that a resume continues exactly. If an update raises, a resume continues from
+        the last checkpoint.
 
         Args:
-            task: made with this trainer's `context`.
-            folder: of the run, where checkpoints/ and metrics.jsonl go; None to write nothing.
-            resume: go on exactly from the newest whole checkpoint in that folder.
+            task: task that was made with this trainer's `context`.
+            folder: folder of the run, for checkpoints/ and metrics.jsonl; None to write nothing.
+            resume: continue exactly from the newest valid checkpoint in that folder.
 
         Raises:
-            UserError: the task does not count what is limited, or does not evaluate the metric that selects the best.
-            Diverged: loss or gradient were not finite for 100 updates in a row.
+            UserError: the task has no count for a limit, or lacks the metric that selects the best model.
+            Diverged: 100 updates in a row had a loss or gradient that is not finite.
         """
         with self._process_settings(task):
             self._set_up(task, folder, resume)
             steps = self.limits.max_counts.get("steps")
             progress_bar = self._run_log.progress_bar(self.progress.step, None if steps is None else int(steps))
             with progress_bar, self._stop_signal.handled(), self._save_on_error():
-                self._run_pending_actions()  # those that an error prevented before the run was resumed
+                self._run_pending_actions()  # those left over by the run that is resumed
                 while not self._should_stop():
                     self._in_update = True
                     self._train_step()
@@ -178,7 +178,7 @@ class Trainer:
             return result
 
     def evaluate(self, task: Task, split: str) -> dict[str, float]:
-        """The metrics of a task's model as it is, with this trainer's device, precision and threads.
+        """The metrics of a task's model, with this trainer's device, precision and threads.
 
         Args:
             task: made with this trainer's `context`.
@@ -189,7 +189,7 @@ class Trainer:
             return task.evaluate(split)
 
     def outcome(self, task: Task, split: str) -> Outcome | None:
-        """The predictions and targets from which `evaluate` computes its metrics; None if the task has none to show.
+        """The predictions and targets from which `evaluate` computes its metrics; None if the task returns none.
 
         Args:
             task: made with this trainer's `context`.
@@ -200,7 +200,7 @@ class Trainer:
             return task.outcome(split)
 
     def model_state_dict(self, task: Task) -> dict[str, Tensor]:
-        """The state of a task's model, unsharded on the main rank. Every rank must call it.
+        """The state dict of a task's model, unsharded on the main rank. Every rank must call it.
 
         Args:
             task: after `fit`.
@@ -208,25 +208,25 @@ class Trainer:
         return full_state_dict(task.model)
 
     def checkpoint_bytes(self) -> int:
-        """Bytes of this rank's files of a checkpoint of the run as it is now. Every rank must call it."""
+        """Size of this rank's files of a checkpoint in bytes. Every rank must call it."""
         return sum(checkpoint.size(content) for content in self._state.files().values())
 
     def check_limits(self, task: Task) -> None:
-        """Check that a task counts what is limited.
+        """Check that a task has a count for each limit.
 
         Args:
-            task: to be trained.
+            task: task to train.
 
         Raises:
-            UserError: it does not.
+            UserError: it has none.
         """
         self.limits.check_counts({"steps", *task.counts, *(["epochs"] if task.updates_per_epoch else [])})
 
     def resolve_auto(self, task: Task) -> dict[str, Any]:
-        """What "auto" stands for: device, precision and threads, to be saved with the run.
+        """Choose device, precision and threads where they are "auto". Returns their values, to be saved with the run.
 
         Args:
-            task: to be trained.
+            task: task to train.
         """
         self.precision = choose_precision(self.precision, self.device, task.model)
         self.threads = choose_threads(self.threads, self.device, task.model)
@@ -237,7 +237,7 @@ class Trainer:
 
     @contextmanager
     def _process_settings(self, task: Task) -> Iterator[None]:
-        """Threads, precision and determinism of this run; afterwards the process gets its own back."""
+        """Apply threads, precision and determinism of this run, and restore those of the process at the end."""
         self.resolve_auto(task)
         assert isinstance(self.threads, int)
         threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
@@ -275,7 +275,7 @@ class Trainer:
         self._run_log, self._checkpoints = self._state.run_log, self._state.checkpoints
         optimizer, scaler, parameters = self._state.optimizer, self._state.scaler, self._state.parameters()
         self._gradient_step = GradientStep(optimizer, parameters, self.world, self.device, scaler, self.clip_norm)
-        self._weight_losses = self.accumulate > 1 or self.world.size > 1  # by their batch, to sum them
+        self._scale_by_weight = self.accumulate > 1 or self.world.size > 1  # so that they can be summed
         self._consecutive_skips, self._fraction_before = 0, 0.0
         self._stop_signal, self._in_update = StopSignal(), False
         seed_generators(derive_seed(self.context.seed, "training", self.world.rank))
@@ -283,17 +283,17 @@ class Trainer:
             self._state.resume()
         self._at_last_log = dict(self.progress.counts), self.progress.train_seconds
         self.stopwatch = Stopwatch(self.device, self.progress.train_seconds)
-        if self.selection.needs_evaluation and not self.progress.step:  # rather now than after a twentieth of the run
+        if self.selection.needs_evaluation and not self.progress.step:  # so that errors come early
             self.selection.check(self._validation_metrics(), task.primary_metric)
         self._call_callbacks("on_begin", self)
 
     # ---------------------------------------------------------------- an update
 
     def _train_step(self) -> None:
-        """One update. Nothing in here waits for the device, unless the task does."""
+        """One update. The host does not wait for the device here, unless the task does."""
         self._set_learning_rate()
         loss, weight = self._accumulate_gradients()
-        taken, metrics = self._gradient_step.step(loss, weight if self._weight_losses else None)
+        taken, metrics = self._gradient_step.step(loss, weight if self._scale_by_weight else None)
         self._run_log.add(metrics, 1.0)
         self.progress.step += 1
         if self.task.updates_per_epoch is not None:
@@ -311,7 +311,7 @@ class Trainer:
             group["lr"] = group["initial_lr"] * factor
 
     def _accumulate_gradients(self) -> tuple[Tensor, float]:
-        """Forward and backward of each micro-batch. Returns the sums of their losses and of their weights."""
+        """Forward and backward pass of each micro-batch. Returns the sums of losses and of weights."""
         task, scaler, counts = self.task, self._state.scaler, self.progress.counts
         total_loss, total_weight = None, 0.0
         for micro_batch in range(self.accumulate):
@@ -320,7 +320,7 @@ class Trainer:
                 set_gradient_sync(task.model, micro_batch == self.accumulate - 1)
             with self.context.autocast():
                 loss = task.loss(batch)
-            value = loss.value * batch.weight if self._weight_losses else loss.value
+            value = loss.value * batch.weight if self._scale_by_weight else loss.value
             (value if scaler is None else scaler.scale(value)).backward()
             task.after_loss(loss.carry)
             detached = loss.value.detach()
@@ -338,7 +338,7 @@ class Trainer:
         return batch
 
     def _check_divergence(self, updates: int, skipped: int) -> None:
-        """Raise Diverged after 100 skipped updates in a row, when `skipped` of the latest `updates` were."""
+        """Raise Diverged after 100 skipped updates in a row. `skipped` of the latest `updates` were skipped."""
         self._consecutive_skips = self._consecutive_skips + skipped if skipped == updates else 0
         if self._consecutive_skips >= MAX_CONSECUTIVE_SKIPS:
             folder = self._checkpoints.folder
@@ -351,7 +351,7 @@ class Trainer:
     # ---------------------------------------------------------------- between two updates
 
     def _due_actions(self) -> list[str]:
-        """What is to be done between this update and the next, in this order."""
+        """The actions between this update and the next, in this order."""
         due = {
             "log": self.progress.step % self.log_every == 0,
             "evaluate": self._is_due(self.eval_every),
@@ -360,7 +360,7 @@ class Trainer:
         return [action for action, is_due in due.items() if is_due]
 
     def _is_due(self, every: int | None) -> bool:
-        """Whether an action falls on this step: every so many updates, or twenty times in the run."""
+        """Whether an action is due at this step: by default one is due twenty times in a run."""
         if every is not None:
             return self.progress.step % every == 0
         if not self.limits.max_counts:
@@ -375,7 +375,7 @@ class Trainer:
         return overdue
 
     def _run_pending_actions(self) -> None:
-        """Each is removed from the list when its own work is done, before callbacks are called."""
+        """Run the actions. Each is removed from the list when it is done, before callbacks are called."""
         for action in list(self.progress.pending_actions):
             {"log": self._log, "evaluate": self._evaluate, "save": self._save}[action]()
 
@@ -392,7 +392,7 @@ class Trainer:
                 f"step {self.progress.step}: {skipped} of the last {len(skips)} updates were skipped, "
                 "since their loss or gradient was not finite"
             )
-        if not self._gradient_step.host_checks:  # only now does the host know
+        if not self._gradient_step.host_checks:  # the host learns of skipped updates only here
             self._check_divergence(len(skips), skipped)
         counts_before, seconds_before = self._at_last_log
         self._at_last_log = dict(self.progress.counts), seconds
@@ -403,12 +403,12 @@ class Trainer:
         norm = total_norm([parameter.detach() for parameter in self._gradient_step.parameters]).item()
         state = {"skipped": skipped, "parameter_norm": norm, "lr": self._state.optimizer.param_groups[0]["lr"]}
         cost = {"seconds": seconds, **rates, **peak_memory(self.device)}
-        line = {"kind": "train", **self.progress.position(), **means, **state, **cost}
-        self._run_log.write(line)
+        record = {"kind": "train", **self.progress.counters(), **means, **state, **cost}
+        self._run_log.write(record)
         shown = {name: means[name] for name in ("loss", self.task.primary_metric) if name in means}
         self._run_log.set_postfix(shown | rates)
         self._complete("log")
-        self._call_callbacks("on_log", line)
+        self._call_callbacks("on_log", record)
 
     def _evaluate(self, saving: bool = True) -> None:
         metrics = self._validation_metrics()
@@ -416,33 +416,33 @@ class Trainer:
         if not metrics:
             self._complete("evaluate")
             return
-        line = {"kind": "validation", **self.progress.position(), **metrics}
-        is_best = self.selection.judge(metrics, self.task.primary_metric, self.task.lower_is_better, self.progress)
-        self._run_log.write(line)
+        record = {"kind": "validation", **self.progress.counters(), **metrics}
+        is_best = self.selection.update(metrics, self.task.primary_metric, self.task.lower_is_better, self.progress)
+        self._run_log.write(record)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self._run_log.info(f"step {self.progress.step}: validation {shown}{' (best)' if is_best else ''}")
         self._log_sample()
         self._complete("evaluate")
         if is_best:
-            self._checkpoints.best_weights = None  # those of an earlier best do not belong into this checkpoint
+            self._checkpoints.best_weights = None  # of an earlier evaluation, which this one replaces
             if not (saving and self._save()):
                 self._checkpoints.best_weights = self._state.evaluated_weights()
-        self._call_callbacks("on_evaluation", line)
+        self._call_callbacks("on_evaluation", record)
 
     def _validation_metrics(self) -> dict[str, float]:
         with self.stopwatch.paused(), self._state.average_parameters():
             metrics: dict[str, float] = self.world.broadcast(self.task.evaluate("validation"))
-        return metrics  # the main rank's, since all must find the same model best
+        return metrics  # the main rank's, so that all ranks select the same model
 
     def _log_sample(self) -> None:
         with self.stopwatch.paused(), self._state.average_parameters():
             sample = self.task.sample()
         if sample:
-            self._run_log.write({"kind": "sample", **self.progress.position(), "text": sample})
+            self._run_log.write({"kind": "sample", **self.progress.counters(), "text": sample})
             self._run_log.info(sample)
 
     def _save(self) -> bool:
-        """Write a checkpoint, if there is a folder for it. Returns whether this step has a checkpoint."""
+        """Save a checkpoint, if the run has a folder. Returns whether this step has a checkpoint."""
         self._complete("save")
         folder = self._checkpoints.folder
         if folder is None:
@@ -458,7 +458,7 @@ class Trainer:
         return True
 
     def _call_callbacks(self, method: str, *arguments: Any) -> None:
-        """On the main rank. Mappings are copied, so that a callback changes nothing."""
+        """Call a method of each callback, on the main rank. Callbacks get copies of mappings."""
         if self.world.is_main:
             for callback in self.callbacks:
                 copies = (dict(argument) if isinstance(argument, Mapping) else argument for argument in arguments)
@@ -467,21 +467,23 @@ class Trainer:
     # ---------------------------------------------------------------- the end
 
     def _should_stop(self) -> bool:
-        known_to_all = self.limits.fraction_done(self.progress) >= 1.0 or bool(self.selection.reached(self.progress))
+        known = self.limits.fraction_done(self.progress) >= 1.0 or bool(self.selection.stop_reason(self.progress))
         if self.world.size > 1 and self.progress.step % self.log_every:
-            return known_to_all  # the rest takes asking the other ranks
-        return known_to_all or self.world.any(self._reached_limit() is not None or self._stop_signal.received)
+            return known  # time and signals need communication between ranks
+        return known or self.world.any(self._stop_reason() is not None or self._stop_signal.received)
 
-    def _reached_limit(self) -> str | None:
-        return self.selection.reached(self.progress) or self.limits.reached(self.progress, self.stopwatch.seconds())
+    def _stop_reason(self) -> str | None:
+        seconds = self.stopwatch.seconds()
+        return self.selection.stop_reason(self.progress) or self.limits.stop_reason(self.progress, seconds)
 
     def _finish(self) -> Result:
-        """Save; unless the user stopped the run, load the best weights and test them.
+        """Save a checkpoint; then, unless the user stopped the run, load the best weights and test them.
 
-        Saved first, so that a run that is resumed with a longer limit does not hold the final log line and evaluation.
+        The checkpoint is saved before the final log record and evaluation, so that a run that is resumed with a higher
+        limit has never had them.
         """
         stop_requested = self.world.any(self._stop_signal.received)
-        stopped_by = self.world.broadcast(self._reached_limit())
+        stopped_by = self.world.broadcast(self._stop_reason())
         if stopped_by is None:  # another rank's clock may be ahead of the main one's
             stopped_by = INTERRUPTED if stop_requested else "max_minutes"
         self._save()
@@ -494,17 +496,17 @@ class Trainer:
         if stopped_by != INTERRUPTED:
             self._state.load_best_weights()
             metrics = self.world.broadcast(self.task.evaluate("test"))
-            line = {"kind": "test", **self.progress.position(), **metrics}
-            self._run_log.write(line)
-            self._call_callbacks("on_evaluation", line)
+            record = {"kind": "test", **self.progress.counters(), **metrics}
+            self._run_log.write(record)
+            self._call_callbacks("on_evaluation", record)
         self._run_log.flush()
         return Result(metrics, self.progress, stopped_by)
 
     @contextmanager
     def _save_on_error(self) -> Iterator[None]:
-        """If an error ends the run between two updates, save first: then nothing is lost.
+        """If an error ends the run between two updates, save a checkpoint.
 
-        Prints whether a checkpoint was saved, unless the error is a UserError, which is printed elsewhere.
+        Warns which checkpoint is the last, unless the error is a UserError, which is printed elsewhere.
         """
         try:
             yield
@@ -512,8 +514,8 @@ class Trainer:
             raise
         except Exception as error:
             if self._checkpoints.folder is not None and self.progress.step:
-                with suppress(Exception):  # the error that came first is the one to show
-                    if not self._in_update and self.world.size == 1:  # other ranks know nothing of it
+                with suppress(Exception):  # the original error is raised below
+                    if not self._in_update and self.world.size == 1:  # saving needs all ranks
                         self._save()
                 if isinstance(error, UserError):
                     raise

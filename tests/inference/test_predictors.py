@@ -68,7 +68,7 @@ def test_regression_gives_values_in_the_targets_units(folders: dict[str, Path]) 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("1,2\n", "x.csv:1: has 2 columns; the model takes 64"),
+        ("1,2\n", "x.csv:1: has 2 columns; the model needs 64"),
         (",".join(["1"] * 64) + "\n" + ",".join(["1"] * 63 + ["many"]) + "\n", "x.csv:2: column 64 is 'many'"),
         (",".join(["1"] * 64) + "\n1,2\n", "x.csv:2: column 3 is missing"),
         ("", "x.csv: is empty"),

@@ -317,7 +317,7 @@ def test_a_classifier_starts_from_a_language_model_of_its_sentences_and_of_no_ot
     cure = "set data.tokenizer=language/model/model.json"
     assert (
         str(caught.value)
-        == f"config: finetune: language: was trained with another tokenizer than these data have; {cure}"
+        == f"config: finetune: language: was trained with a tokenizer other than that of the data; {cure}"
     )
 
 

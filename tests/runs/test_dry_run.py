@@ -61,7 +61,7 @@ def test_a_limit_of_time_is_foreseen() -> None:
 def test_an_evaluation_that_takes_long_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry_run, "EVALUATION_SECONDS", 0.0)
     estimate = aibig.check(NETS)
-    assert estimate["evaluation_seconds"] is None and "one takes long" in dry_run.format_estimate(estimate)
+    assert estimate["evaluation_seconds"] is None and "each is long" in dry_run.format_estimate(estimate)
 
 
 def test_what_a_run_would_be_refused_for_a_dry_run_is_refused_for() -> None:

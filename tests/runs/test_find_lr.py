@@ -20,7 +20,7 @@ def test_every_family_can_be_asked(family: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "something was written"
     assert 2 <= len(curve.rates) == len(curve.losses) == len(curve.smoothed) <= 12
     assert curve.rates == pytest.approx(np.geomspace(1e-6, 1.0, 12)[: len(curve.rates)])
-    assert ("moves as the model learns" in curve.note) == (FAMILIES[family] is DQN)
+    assert ("a target network that changes" in curve.note) == (FAMILIES[family] is DQN)
 
 
 def test_the_suggestion_trains_and_what_is_far_off_does_not() -> None:

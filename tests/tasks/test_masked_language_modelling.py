@@ -82,7 +82,7 @@ def test_stopping_and_resuming_changes_nothing(tmp_path: Path) -> None:
 def test_what_does_not_belong_together_is_refused() -> None:
     for name, architecture in (("gpt", "Transformer"), ("lstm", "Lstm")):
         with pytest.raises(
-            UserError, match=f"a {architecture} can't predict masked tokens; take the model 'bert', or 'lstm' with"
+            UserError, match=f"a {architecture} can't predict masked tokens; use the model 'bert', or 'lstm' with"
         ):
             build(load_config(CONFIG, {"model": {"name": name}}))
     bidirectional = {"model": {"name": "lstm", "bidirectional": True}}

@@ -15,10 +15,10 @@ TEXTS: dict[str, Any] = {"name": "text_labels", "path": str(REVIEWS)}
 @pytest.mark.parametrize(
     ("model", "data", "complaint"),
     [
-        ("cnn", NETS["data"], "'cnn' needs images, but the data have none"),
-        ("resnet18", NETS["data"], "'resnet18' needs images, but the data have none"),
-        ("lstm", NETS["data"], "'lstm' needs texts, but the data have none"),
-        ("net", TEXTS, "'net' does not accept texts"),
+        ("cnn", NETS["data"], "'cnn' needs image inputs, but the data have none"),
+        ("resnet18", NETS["data"], "'resnet18' needs image inputs, but the data have none"),
+        ("lstm", NETS["data"], "'lstm' needs text inputs, but the data have none"),
+        ("net", TEXTS, "'net' does not support text inputs"),
     ],
 )
 def test_a_model_of_other_inputs_is_refused(model: str, data: dict[str, Any], complaint: str) -> None:

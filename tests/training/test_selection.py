@@ -16,7 +16,7 @@ def judge_all(selection: Selection, scores: list[float], lower: bool = False) ->
     progress, is_best, patience_used = Progress(), [], []
     for step, score in enumerate(scores, 1):
         progress.step = step
-        is_best.append(selection.judge({"score": score}, "score", {"score"} if lower else (), progress))
+        is_best.append(selection.update({"score": score}, "score", {"score"} if lower else (), progress))
         patience_used.append(progress.patience_used)
     return is_best, patience_used, progress
 
@@ -33,9 +33,9 @@ def test_the_direction_decides_and_what_is_not_finite_is_never_best() -> None:
 def test_a_small_gain_is_the_best_but_does_not_renew_the_patience() -> None:
     selection = Selection(patience=2, min_delta=0.5)
     best, used, progress = judge_all(selection, [1.0, 1.4, 1.6, 1.9, 2.0])
-    assert best == [True] * 5 and used == [0, 1, 0, 1, 2] and selection.reached(progress) == "patience"
+    assert best == [True] * 5 and used == [0, 1, 0, 1, 2] and selection.stop_reason(progress) == "patience"
     assert progress.best_score == 2.0 and progress.patience_score == 1.6
-    assert Selection().reached(progress) is None, "without patience a run waits for ever"
+    assert Selection().stop_reason(progress) is None, "without patience a run waits for ever"
 
 
 @pytest.mark.parametrize(("lower", "reached"), [(False, [None, None, "goal"]), (True, ["goal", "goal", "goal"])])
@@ -43,10 +43,10 @@ def test_a_goal_ends_the_run_in_the_metrics_direction(lower: bool, reached: list
     selection, progress = Selection(goal=3.0), Progress()
     reached_limits = []
     for score in (1.0, 2.9, 3.0):
-        selection.judge({"score": score}, "score", {"score"} if lower else (), progress)
-        reached_limits.append(selection.reached(progress))
+        selection.update({"score": score}, "score", {"score"} if lower else (), progress)
+        reached_limits.append(selection.stop_reason(progress))
     assert reached_limits == reached
-    assert Selection(goal=3.1).reached(progress) == ("goal" if lower else None), "a resume may ask for more"
+    assert Selection(goal=3.1).stop_reason(progress) == ("goal" if lower else None), "a resume may ask for more"
 
 
 def test_what_is_not_evaluated_is_refused_with_what_is() -> None:

@@ -77,9 +77,9 @@ def test_a_model_that_does_not_fit_its_data_leaves_no_folder(monkeypatch: pytest
 
 def test_the_limit_that_ended_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     limits = Limits({"steps": 10, "samples": 100}, max_seconds=5.0)
-    assert limits.reached(Progress(step=9), 4.9) is None
-    assert limits.reached(Progress(step=9), 5.0) == "max_minutes"
-    assert limits.reached(Progress(step=9, counts={"samples": 100}), 1.0) == "max_samples"
+    assert limits.stop_reason(Progress(step=9), 4.9) is None
+    assert limits.stop_reason(Progress(step=9), 5.0) == "max_minutes"
+    assert limits.stop_reason(Progress(step=9, counts={"samples": 100}), 1.0) == "max_samples"
     assert aibig.train(NETS, out=tmp_path / "run").result["stopped_by"] == "max_steps"  # type: ignore[index]
     from families import train_command
 
@@ -102,11 +102,11 @@ class Recorder(aibig.Callback):
     def on_begin(self, trainer: Any) -> None:
         self.record("begin", trainer.progress.step, trainer)
 
-    def on_log(self, line: Any) -> None:
-        self.record("log", line["step"], line)
+    def on_log(self, record: Any) -> None:
+        self.record("log", record["step"], record)
 
-    def on_evaluation(self, line: Any) -> None:
-        self.record(line["kind"], line["step"], line)
+    def on_evaluation(self, record: Any) -> None:
+        self.record(record["kind"], record["step"], record)
 
     def on_save(self, path: Path) -> None:
         self.record("save", int(path.name[5:]), path)

@@ -24,15 +24,15 @@ def mask_token_id(tokenizer: Tokenizer) -> int:
     return tokenizer.vocab_size if tokenizer.mask_token_id is None else tokenizer.mask_token_id
 
 
-def adds_mask_token(facts: dict[str, Any]) -> bool:
+def adds_mask_token(inference_config: dict[str, Any]) -> bool:
     """Whether a saved model has a mask token that its tokenizer lacks.
 
     Args:
-        facts: contents of its model.json.
+        inference_config: contents of the model's model.json.
     """
-    if facts.get("predictor") != "fill_mask":
+    if inference_config.get("predictor") != "fill_mask":
         return False
-    tokenizer = tokenizer_from_dict(facts["tokenizer"])
+    tokenizer = tokenizer_from_dict(inference_config["tokenizer"])
     return mask_token_id(tokenizer) == tokenizer.vocab_size
 
 

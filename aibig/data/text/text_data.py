@@ -126,18 +126,18 @@ class TextData:
                 for name, boundaries in self.boundaries.items()
             }
 
-    def identity(self) -> dict[str, str]:
-        """Fingerprints of the text and its tokenizer, for a run's state."""
+    def fingerprints(self) -> dict[str, str]:
+        """Fingerprints of text and tokenizer, for the state of a run."""
         return {"tokenizer": self.tokenizer_fingerprint, "data": self.fingerprint}
 
-    def check_identity(self, state: Mapping[str, str]) -> None:
-        """Refuse to resume with another text or tokenizer.
+    def check_fingerprints(self, state: Mapping[str, str]) -> None:
+        """Check that a run is resumed with the same text and tokenizer.
 
         Args:
-            state: with the fingerprints of `identity`.
+            state: state with the result of `fingerprints`.
 
         Raises:
-            UserError: one of them differs.
+            UserError: a fingerprint differs.
         """
         check_fingerprint(self.tokenizer_fingerprint, state["tokenizer"], "tokenizer: is not the one")
         check_fingerprint(self.fingerprint, state["data"])
@@ -177,27 +177,27 @@ class Window(NamedTuple):
     Args:
         tokens: ids, (B, T).
         targets: the ids that follow, (B, T).
-        continues: whether it continues the batch before.
+        continues_previous: whether each window continues that of the previous batch.
         document_ids: of the document that each token is in, (B, T); None where documents are concatenated.
     """
 
     tokens: Tensor
     targets: Tensor
-    continues: bool
+    continues_previous: bool
     document_ids: Tensor | None = None
 
 
-def windows_at(tokens: Tensor, boundaries: Tensor | None, positions: Tensor, continues: bool) -> Window:
+def windows_at(tokens: Tensor, boundaries: Tensor | None, positions: Tensor, continues_previous: bool) -> Window:
     """The windows at some positions of a text.
 
     Args:
         tokens: ids of the text, (tokens,).
         boundaries: where documents begin, if they are read apart.
         positions: of the windows' tokens, (B, T).
-        continues: whether they continue the batch before.
+        continues_previous: whether each window continues that of the previous batch.
     """
     document_ids = None if boundaries is None else document_ids_at(boundaries, positions)
-    return Window(tokens[positions].long(), tokens[positions + 1].long(), continues, document_ids)
+    return Window(tokens[positions].long(), tokens[positions + 1].long(), continues_previous, document_ids)
 
 
 class ShuffledWindows:
@@ -213,7 +213,7 @@ class ShuffledWindows:
         boundaries: where documents begin, if they are read apart.
     """
 
-    continues = False  # whether a batch continues the one before
+    is_stateful = False  # whether batches continue the previous one, so that a model can carry its state
 
     def __init__(
         self,
@@ -276,7 +276,7 @@ class StreamWindows:
         UserError: the ranks can't share the streams evenly.
     """
 
-    continues = True
+    is_stateful = True
 
     def __init__(
         self,

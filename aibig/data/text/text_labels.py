@@ -326,8 +326,8 @@ class LabelledTexts(LabelledData):
 
     def inference_config(self) -> dict[str, Any]:
         """The preprocessor, and the columns of the sentences and labels in a table."""
-        facts = {"preprocessor": self.preprocessor.to_dict(), "columns": list(self.columns)}
-        return {"predictor": "text_classifier", **facts}
+        columns = list(self.columns)
+        return {"predictor": "text_classifier", "preprocessor": self.preprocessor.to_dict(), "columns": columns}
 
 
 class TextBatches(Batches):

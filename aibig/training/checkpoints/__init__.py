@@ -1,1 +1,1 @@
-"""Checkpoints, written whole or not at all; which of them are kept; the folder of a run. Knows no task."""
+"""Checkpoints, written completely or not at all, and the folder of a run. Knows no task."""

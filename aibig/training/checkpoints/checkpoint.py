@@ -2,7 +2,7 @@
 
 `checkpoints/step-000000100/` holds the state in `*.pt` files and a manifest with their sizes and SHA-256, written
 last. The folder is written under a temporary name beside it, flushed to the disk, and renamed: under its real name
-it is whole, or damaged later, which the manifest shows.
+it is complete. Later damage is found by the manifest.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def try_to_write(folder: Path, step: int, state: dict[str, Any], world: World) -
     """Write a checkpoint. Every rank calls it, with its own files; the file "shared" is written by the main rank.
 
     Args:
-        folder: of the checkpoints.
-        step: of the checkpoint.
-        state: the content of each file, by its name without ".pt".
-        world: the ranks of the run.
+        folder: folder of the checkpoints.
+        step: step of the checkpoint.
+        state: content of each file, by its name without ".pt".
+        world: ranks of the run.
 
     Returns:
-        What went wrong on any rank, a full disk say; then what was there before is untouched. None if nothing did.
+        The error of any rank, such as a full disk; older checkpoints are then untouched. None if there was no error.
     """
     temporary = folder / f".step-{step:09d}.tmp"
     failure: OSError | None = None
@@ -72,7 +72,7 @@ def _commit(temporary: Path, path: Path, step: int) -> None:
     paths = temporary.glob("*.pt")
     files = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in paths}
     write_text(temporary / MANIFEST, json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1))
-    replace_folder(path, temporary)  # there is one already if a resumed run came to this step again
+    replace_folder(path, temporary)  # a resumed run may reach a step again
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -91,17 +91,17 @@ def read(path: Path, name: str, device: torch.device | str = "cpu", *, mapped: b
     Args:
         path: the checkpoint's folder.
         name: of the file, without ".pt".
-        device: where its tensors go.
-        mapped: whether its tensors stay in the file until they are used (memory-mapped), for what is copied anyway.
+        device: device of its tensors.
+        mapped: whether tensors are memory-mapped, for tensors that are copied anyway.
     """
     return torch.load(path / f"{name}.pt", map_location=device, weights_only=True, mmap=mapped)
 
 
 def size(content: Any) -> int:
-    """Bytes of the file that a content would be saved as.
+    """Size in bytes of a file of a checkpoint, which is not written.
 
     Args:
-        content: as in a checkpoint.
+        content: content of the file.
     """
     counter = _Counter()
     torch.save(content, counter)  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ def size(content: Any) -> int:
 
 
 class _Counter(io.RawIOBase):
-    """A file that goes nowhere."""
+    """A file that only counts its bytes."""
 
     bytes = 0
 
@@ -124,11 +124,11 @@ class _Counter(io.RawIOBase):
 
 
 def newest_valid(folder: Path, warn: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint whose files are as its manifest says; None if there is none.
+    """The newest checkpoint whose files match its manifest; None if there is none.
 
     Args:
         folder: of the checkpoints.
-        warn: called with a text for each damaged one passed over.
+        warn: called with a message for each damaged checkpoint.
     """
     for step in reversed(steps(folder)):
         path = path_of(folder, step)
@@ -140,7 +140,7 @@ def newest_valid(folder: Path, warn: Callable[[str], None]) -> Path | None:
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, in words; None if it is whole.
+    """A message on the damage of a checkpoint; None if it is valid.
 
     Args:
         path: the checkpoint's folder.
@@ -165,7 +165,7 @@ def prune(folder: Path, keep: set[int]) -> None:
 
     Args:
         folder: of the checkpoints.
-        keep: the steps whose checkpoints stay.
+        keep: steps whose checkpoints are kept.
     """
     for step in set(steps(folder)) - keep:
         shutil.rmtree(path_of(folder, step), ignore_errors=True)

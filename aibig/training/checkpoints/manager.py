@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are kept, and where the weights of its best evaluation are. Knows no task."""
+"""Saves and deletes the checkpoints of a run, and finds the weights of its best evaluation. Knows no task."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ StateDict = dict[str, Tensor]
 
 
 class CheckpointManager:
-    """Saves the checkpoints of a run; keeps the last ones, and for each the one with the best weights by then.
+    """Saves the checkpoints of a run; keeps the latest, and for each the checkpoint of its best evaluation.
 
-    `best_weights` are those of the best evaluation, only while no checkpoint has them.
+    `best_weights` are those of the best evaluation, if no checkpoint has them.
 
     Args:
-        folder: where the checkpoints go; None for a run that writes nothing.
+        folder: folder of the checkpoints; None to write nothing.
         keep_last: number of checkpoints to keep, beside the best.
-        world: the ranks of the run.
-        warn: called with a text when something goes wrong.
+        world: ranks of the run.
+        warn: called with a message if a checkpoint can't be written or is damaged.
     """
 
     def __init__(self, folder: Path | None, keep_last: int, world: World, warn: Callable[[str], None]) -> None:
         self.folder, self._keep_last, self._world, self._warn = folder, keep_last, world, warn
         self.best_weights: StateDict | None = None
-        self._best_steps: dict[int, int] = {}  # step of a checkpoint -> step of the best evaluation by then
+        self._best_steps: dict[int, int] = {}  # step of a checkpoint -> step of its best evaluation
         self._last_step, self._last_time = -1, time.monotonic()
 
     def seconds_since_last(self) -> float:
@@ -39,7 +39,7 @@ class CheckpointManager:
         return time.monotonic() - self._last_time
 
     def is_saved(self, progress: Progress) -> bool:
-        """Whether the last checkpoint is of this very moment, with its best evaluation.
+        """Whether the last checkpoint is of this step, with its best evaluation.
 
         Args:
             progress: of the run.
@@ -47,7 +47,7 @@ class CheckpointManager:
         return self._last_step == progress.step and self._best_steps.get(self._last_step) == progress.best_step
 
     def save(self, folder: Path, progress: Progress, make_state: Callable[[], dict[str, Any]]) -> bool:
-        """Write a checkpoint. If that fails, on a full disk say, warn and keep the last one.
+        """Write a checkpoint. If that fails, as on a full disk, warn and keep the last checkpoint.
 
         Args:
             folder: of the checkpoints.
@@ -55,14 +55,14 @@ class CheckpointManager:
             make_state: returns the content of each file, by name.
 
         Returns:
-            Whether it was written.
+            Whether the checkpoint was written.
         """
         if progress.best_step is not None:
             self._best_steps[progress.step] = progress.best_step
         error = checkpoint.try_to_write(folder, progress.step, make_state(), self._world)
         last_steps = checkpoint.steps(folder)[-self._keep_last :]
         if error is not None:
-            last = f"the last whole one is of step {last_steps[-1]}" if last_steps else "there is none yet"
+            last = f"the last valid checkpoint is of step {last_steps[-1]}" if last_steps else "there is none yet"
             self._warn(
                 f"{folder}: the checkpoint of step {progress.step} could not be written ({error}); "
                 f"free some space; {last}; training goes on"
@@ -74,7 +74,7 @@ class CheckpointManager:
         return True
 
     def newest(self, folder: Path) -> Path | None:
-        """The newest whole checkpoint, as the main rank finds it; None if there is none.
+        """The newest valid checkpoint that the main rank finds; None if there is none.
 
         Args:
             folder: of the checkpoints.
@@ -84,7 +84,7 @@ class CheckpointManager:
         return newest
 
     def load_best(self, progress: Progress, module: str) -> StateDict | None:
-        """The weights of the best evaluation; None if it was the last one.
+        """The weights of the best evaluation; None if that is the last evaluation.
 
         Args:
             progress: of the run.
@@ -98,17 +98,17 @@ class CheckpointManager:
         path = checkpoint.path_of(self.folder, progress.best_step)
         damage = checkpoint.find_damage(path)
         if damage is not None:
-            self._warn(f"{path}: {damage}; the best model is lost, the last one takes its place")
+            self._warn(f"{path}: {damage}; the best model is lost; the last weights are used instead")
             return None
         weights: StateDict = checkpoint.read(path, "shared")["modules"][module]
         return weights
 
     def state_dict(self) -> dict[str, Any]:
-        """What belongs into a checkpoint."""
+        """The part of a checkpoint that this class needs at a resume."""
         return {"best_steps": self._best_steps, "best_weights": self.best_weights}
 
     def load_state_dict(self, state: dict[str, Any], folder: Path, step: int) -> None:
-        """Go on from a checkpoint. Newer ones are damaged and would be taken for the latest: they are deleted.
+        """Continue from a checkpoint. Newer checkpoints, which are damaged, are deleted.
 
         Args:
             state: what `state_dict` returned.

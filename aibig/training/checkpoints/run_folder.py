@@ -1,12 +1,12 @@
 """The folder of a run: numbered, described, never written into by another run. Knows no task.
 
 runs/digits-0001/
-  config.yaml     resolved: every default filled in, enough to run again
-  metrics.jsonl   one line per log or evaluation
+  config.yaml     the resolved config, with every default, enough to run again
+  metrics.jsonl   one record (line) per log or evaluation
   result.json     the result
-  checkpoints/    for resuming
-  tensorboard/    if that was asked for
-  model/          for using
+  checkpoints/    for a resume
+  tensorboard/    with trainer.tensorboard
+  model/          for inference
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Run:
 
     Args:
         path: its folder.
-        result: the contents of result.json; None while it is unfinished.
+        result: contents of result.json; None if the run is unfinished.
     """
 
     path: Path
@@ -45,8 +45,8 @@ def create_folder(out: str | Path | None, name: str) -> Path:
     """Make a new folder for a run.
 
     Args:
-        out: the folder; None for runs/NAME-0001, with the next free number.
-        name: what the run is called.
+        out: path of the folder; None: runs/NAME-0001, with the next free number.
+        name: name of the run.
 
     Raises:
         UserError: `out` is in use.
@@ -62,7 +62,7 @@ def create_folder(out: str | Path | None, name: str) -> Path:
         try:
             folder.mkdir(parents=True)
             return folder
-        except FileExistsError:  # another process was faster
+        except FileExistsError:  # by another process
             number += 1
 
 
@@ -70,25 +70,25 @@ def refuse_if_in_use(folder: Path) -> None:
     """Check that a folder is empty or not there.
 
     Args:
-        folder: for a new run.
+        folder: folder for a new run.
 
     Raises:
-        UserError: it is in use.
+        UserError: the folder has files.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: holds something already; go on with a run there by --resume, or give another --out")
+        raise UserError(f"{folder}: is not empty; add --resume to continue a run there, or give another --out")
 
 
 def folder_to_resume(out: str | Path | None, name: str, *, containing: str = CONFIG) -> Path:
     """The folder of the run to resume.
 
     Args:
-        out: the folder; None for the newest numbered one of that name.
-        name: what the run is called.
-        containing: the file that such a folder must have.
+        out: path of the folder; None: the newest numbered folder of that name.
+        name: name of the run.
+        containing: file that such a folder must have.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such folder.
     """
     if out is None:
         numbered = [folder for folder in _numbered(name) if (folder / containing).is_file()]
@@ -101,14 +101,14 @@ def folder_to_resume(out: str | Path | None, name: str, *, containing: str = CON
 
 
 def restore_auto_choices(config: Config, folder: Path) -> None:
-    """Give a config that resumes a run what "auto" stood for there, and what the data decided.
+    """Set "auto", and settings that the data decide, to the values that the resumed run began with.
 
     Args:
-        config: of the resumed run; is changed.
+        config: config of the resume; is changed.
         folder: of the run.
 
     Raises:
-        UserError: a setting differs that may not be changed; names each.
+        UserError: settings differ that a resume can't change; each has a line.
     """
     saved, _ = read_yaml(folder / CONFIG)
     trainer = config.values["trainer"]
@@ -118,7 +118,7 @@ def restore_auto_choices(config: Config, folder: Path) -> None:
     for key, value in config.section("data").items():  # such as target_type, which the task chose
         if value == "auto":
             config.values["data"][key] = saved.get("data", {}).get(key, value)
-    for key, value in saved["model"].items():  # what the data gave the model
+    for key, value in saved["model"].items():  # settings that the data decide
         if f"model.{key}" not in config.locations:
             config.values["model"][key] = value
     rows = differences(saved, config.plain())
@@ -136,13 +136,13 @@ def discard(folder: Path) -> None:
     """Delete the folder of a run that failed before its first update.
 
     Args:
-        folder: as `create_folder` made it.
+        folder: folder of the run.
     """
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_config(folder: Path, config: Config) -> None:
-    """Write the resolved config, and delete the result of an earlier run with a lower limit.
+    """Write the resolved config, and delete the result of a run with a lower limit that is resumed.
 
     Args:
         folder: of the run.
@@ -153,7 +153,7 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def is_complete(folder: Path, config: Config) -> bool:
-    """Whether the run came to the end that a config sets.
+    """Whether the run has ended by the limits of a config.
 
     Args:
         folder: of the run.
@@ -173,20 +173,20 @@ def write_result(folder: Path, result: dict[str, Any]) -> None:
 
 
 def refuse_without_checkpoints(folder: Path) -> None:
-    """Check that a finished run has checkpoints; without them it would begin again and overwrite its model.
+    """Check that a finished run has checkpoints; without them a resume would overwrite its model.
 
     Args:
         folder: of the run.
 
     Raises:
-        UserError: it has none.
+        UserError: there are no checkpoints.
     """
     if read_result(folder) is not None and not steps(folder / "checkpoints"):
         raise UserError(f"{folder}: is finished and has no checkpoints to go on from; begin a new run (another --out)")
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether the run has a whole checkpoint to resume from; without one it begins again.
+    """Whether the run has a valid checkpoint; without one a resume starts from the beginning.
 
     Args:
         folder: of the run.

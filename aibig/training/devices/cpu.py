@@ -14,25 +14,25 @@ MALLOC_MAXIMA = {-3: 32 << 20}  # of older versions
 
 
 def prepare_cpu() -> None:
-    """Apply all of them, for the rest of the process."""
+    """Apply all settings, for the rest of the process."""
     keep_memory()
     flush_denormals()
 
 
 def flush_denormals() -> None:
-    """Round numbers below 1.2e-38 (denormals) to 0, for which a CPU takes up to a hundred times as long.
+    """Round numbers below 1.2e-38 (denormals) to 0. A CPU is up to a hundred times slower with them.
 
-    An optimizer's moments of a weight that gets no gradient any more fade to such numbers: after 100,000 updates of a
-    Q-network, Adam took five times as long as at first. torch asks each thread; those that it starts later inherit it.
+    The optimizer's moments of a weight without gradients decay to such numbers: after 100,000 updates of a Q-network,
+    a step of Adam was five times slower than initially. torch sets each thread; later threads inherit the setting.
     """
     torch.set_flush_denormal(True)
 
 
 def keep_memory() -> None:
-    """Ask the C library to keep what is freed, and torch for huge pages, for the rest of the process.
+    """Let the C library keep freed memory, and torch use huge pages, for the rest of the process.
 
-    Each backward pass frees all that the forward pass kept; glibc gives such large pieces back to the system, which
-    hands them out again page by page, cleared: 5 to 10 % of a training step on a CPU. Elsewhere nothing is done.
+    Each backward pass frees the activations; glibc returns such large blocks to the system, which clears every page of
+    them at the next use: 5 to 10 % of a training step on a CPU. Does nothing where the C library is not glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -16,10 +16,10 @@ def choose_device(name: str, local_rank: int) -> torch.device:
 
     Args:
         name: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda", "cuda:1" or "mps".
-        local_rank: number of this process on its machine, which is that of its CUDA device.
+        local_rank: index of this process on its machine, and of its CUDA device.
 
     Raises:
-        UserError: it is not there.
+        UserError: the device is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -35,15 +35,15 @@ def choose_device(name: str, local_rank: int) -> torch.device:
 
 
 def move(data: Any, device: torch.device) -> Any:
-    """Move tensors to a device, without waiting where that is safe.
+    """Move tensors to a device, asynchronously where that is safe.
 
     Args:
-        data: tensors, or tuples, lists and mappings of them.
-        device: where they go.
+        data: tensors, or tuples, lists and mappings of tensors.
+        device: target device.
     """
-    if isinstance(data, Tensor):  # on MPS a copy that nobody waits for may read what is there no more
+    if isinstance(data, Tensor):  # on MPS an asynchronous copy may read freed memory
         return data.to(device, non_blocking=device.type == "cuda")
-    if isinstance(data, tuple) and hasattr(data, "_fields"):  # a NamedTuple takes its fields one by one
+    if isinstance(data, tuple) and hasattr(data, "_fields"):  # a NamedTuple has a parameter for each field
         return type(data)(*(move(item, device) for item in data))
     if isinstance(data, list | tuple):
         return type(data)(move(item, device) for item in data)
@@ -51,12 +51,12 @@ def move(data: Any, device: torch.device) -> Any:
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """The most memory that this process has used at once, in GB (10**9 bytes): of the host, and of CUDA by torch.
+    """Peak memory of this process in GB (10**9 bytes): of the host, and torch's on CUDA.
 
-    The host's is left out on Windows, which does not report it.
+    Windows does not report the host's, which is then left out.
 
     Args:
-        device: that the run computes on.
+        device: device that the run computes on.
     """
     peak = {}
     try:

@@ -1,6 +1,6 @@
-"""Several ranks through torch.distributed, one process through the same calls, which then do nothing. No task.
+"""Collective operations on torch.distributed, which do nothing in a single process. Knows no task.
 
-Models are changed in place (`replicate`, `fully_shard`), so that a task keeps calling what it made.
+Models are changed in place (`replicate`, `fully_shard`), so that a task calls the modules that it made.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class World:
         """Connect the ranks.
 
         Args:
-            device: that this rank computes on; CUDA takes NCCL, all else Gloo.
+            device: device of this rank; the backend is NCCL on CUDA, else Gloo.
         """
         if self.size > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -35,7 +35,7 @@ class World:
         """The sum of a tensor over all ranks.
 
         Args:
-            values: of this rank, on any device.
+            values: tensor of this rank, on any device.
         """
         if self.size == 1:
             return values
@@ -44,10 +44,10 @@ class World:
         return total
 
     def any(self, flag: bool) -> bool:
-        """Whether a flag is set on any rank: how ranks agree.
+        """Whether a flag is set on any rank.
 
         Args:
-            flag: of this rank.
+            flag: flag of this rank.
         """
         return flag if self.size == 1 else bool(self.all_reduce(torch.tensor(float(flag))))
 
@@ -55,7 +55,7 @@ class World:
         """The main rank's value, on every rank.
 
         Args:
-            value: of this rank; anything that can be pickled.
+            value: value of this rank, which can be pickled.
         """
         if self.size == 1:
             return value
@@ -64,7 +64,7 @@ class World:
         return objects[0]
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait for all ranks."""
         if self.size > 1:
             dist.barrier()
 
@@ -76,8 +76,8 @@ def parallelize(module: nn.Module, parallel: str) -> None:
     """Spread a module over the ranks, in place.
 
     Args:
-        module: on its device.
-        parallel: "replicate", each rank has a copy (DDP), or "fully_shard", each has a part of the parameters (FSDP).
+        module: module, on its device.
+        parallel: "replicate": each rank has a copy (DDP); "fully_shard": each has a part of the parameters (FSDP).
     """
     if parallel == "replicate":
         from torch.distributed._composable.replicate import replicate
@@ -90,26 +90,26 @@ def parallelize(module: nn.Module, parallel: str) -> None:
     for child in module.children():
         for block in child if isinstance(child, nn.ModuleList) else ():
             fully_shard(block)
-    # Resharded after forward, also at the root, so that its parameters are the shards between any two calls.
+    # The root is resharded too, so that between forward passes all parameters are shards.
     fully_shard(module, reshard_after_forward=True)
 
 
 def set_gradient_sync(module: nn.Module, enabled: bool) -> None:
-    """Say whether the next backward pass averages gradients over ranks; of several micro-batches only the last must.
+    """Set whether backward passes average gradients over ranks. Of several micro-batches only the last needs it.
 
     Args:
-        module: spread over the ranks.
-        enabled: whether it does.
+        module: module that is spread over the ranks.
+        enabled: whether gradients are averaged.
     """
     module.set_requires_gradient_sync(enabled)  # type: ignore[operator]
 
 
 def full_state_dict(module: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
-    """The state of a module, or of its optimizer, unsharded. Every rank must call it; the main rank's is complete.
+    """The state dict of a module, or of its optimizer, unsharded. Every rank must call it; the main rank's is complete.
 
     Args:
         module: the module.
-        optimizer: of the module; None for the module's own state.
+        optimizer: optimizer of the module; None: the module's own state dict.
     """
     if not is_sharded(module):
         return (optimizer or module).state_dict()
@@ -124,12 +124,12 @@ def full_state_dict(module: nn.Module, optimizer: torch.optim.Optimizer | None =
 def load_full_state_dict(
     module: nn.Module, state: dict[str, Any], optimizer: torch.optim.Optimizer | None = None
 ) -> None:
-    """Load the unsharded state of a module, or of its optimizer. Every rank must call it, with the same state.
+    """Load the unsharded state dict of a module, or of its optimizer. Every rank must call it, with the same state.
 
     Args:
         module: the module.
         state: what `full_state_dict` returned on the main rank.
-        optimizer: of the module; None for the module's own state.
+        optimizer: optimizer of the module; None: the module's own state dict.
     """
     if not is_sharded(module):
         (optimizer or module).load_state_dict(state)

@@ -13,7 +13,7 @@ def seed_generators(seed: int) -> None:
     """Seed Python's, NumPy's and torch's global generators, on all devices.
 
     Args:
-        seed: any integer of 64 bits.
+        seed: 64-bit integer.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -21,10 +21,10 @@ def seed_generators(seed: int) -> None:
 
 
 def generators_state(generator: torch.Generator) -> dict[str, Any]:
-    """The states of the global generators and of one more, as tensors and plain values.
+    """The states of the global generators and of the task's, as tensors and plain values.
 
     Args:
-        generator: the task's.
+        generator: generator of the task.
     """
     kind, keys, position, has_gauss, cached = np.random.get_state()
     return {
@@ -38,11 +38,11 @@ def generators_state(generator: torch.Generator) -> dict[str, Any]:
 
 
 def load_generators_state(generator: torch.Generator, state: dict[str, Any]) -> None:
-    """Restore the states.
+    """Restore the states of the global generators and of the task's.
 
     Args:
-        generator: the one beside the global ones.
-        state: what `generators_state` returned.
+        generator: generator of the task.
+        state: result of `generators_state`.
     """
     generator.set_state(state["task"])
     torch.set_rng_state(state["torch"])

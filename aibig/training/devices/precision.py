@@ -1,12 +1,12 @@
 """Mixed precision and thread count, chosen by written rules. Knows no task.
 
-The rules, applied once and saved with the run, so that a resumed or repeated run computes in the same way:
-- precision "auto" is bf16 where the device has bf16 instructions and most weights stand in matrices wide enough to
-  gain from them: on a CPU at least 256, or 128 in language models, whose batches have many rows (2.3 times as fast
-  there, where a net of 128 with 64 rows is slower); on CUDA at least 128, or convolutions. fp16 on a CUDA device
-  without bf16; else fp32.
-- threads "auto" is 1 on a CPU for a model of fewer than 100,000 parameters, where handing work to a second thread
-  costs more than it gains; else torch's own number.
+The rules are applied once and saved with the run, so that a resumed or repeated run computes in the same way:
+- precision "auto" is bf16 where the device has bf16 instructions and most weights are in matrices that are wide enough
+  to be faster with them: on a CPU at least 256, or 128 in language models, whose batches have many rows (2.3 times as
+  fast; a net of 128 with 64 rows is slower); on CUDA at least 128, or convolutions. fp16 on a CUDA device without
+  bf16; else fp32.
+- threads "auto" is 1 on a CPU for a model of fewer than 100,000 parameters, where a second thread costs more than it
+  saves; else torch's default.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def choose_precision(precision: str, device: torch.device, model: nn.Module) -> 
     """The precision of forward passes: "fp32", "bf16" or "fp16".
 
     Args:
-        precision: one of them, or "auto" for what the rule gives.
-        device: that the run computes on.
+        precision: one of them, or "auto" to apply the rule.
+        device: device that the run computes on.
         model: the model to train.
     """
     if precision != "auto":
@@ -47,8 +47,8 @@ def choose_threads(threads: int | str, device: torch.device, model: nn.Module) -
     """The number of CPU threads.
 
     Args:
-        threads: the number, or "auto" for what the rule gives.
-        device: that the run computes on.
+        threads: the number, or "auto" to apply the rule.
+        device: device that the run computes on.
         model: the model to train.
     """
     if isinstance(threads, int):
@@ -62,7 +62,7 @@ def autocast(precision: str, device: torch.device) -> Callable[[], AbstractConte
 
     Args:
         precision: "fp32", "bf16" or "fp16".
-        device: that the run computes on.
+        device: device that the run computes on.
     """
     if precision == "fp32":
         return nullcontext
@@ -74,7 +74,7 @@ def wide_fraction(model: nn.Module, width: int) -> float:
 
     Args:
         model: the model.
-        width: rows and columns from which a matrix is wide.
+        width: smallest number of rows and of columns of a wide matrix.
     """
     sizes = [
         (weight.numel(), min(weight.shape))

@@ -13,10 +13,10 @@ PACKAGES = ("aibig", "torch", "torchvision", "numpy", "scikit-learn", "gymnasium
 
 
 def system_info(device: torch.device) -> dict[str, str]:
-    """What decides speed and last digits: versions, operating system, processor and device.
+    """Versions, operating system, processor and device, which decide speed and rounding.
 
     Args:
-        device: that the run computes on.
+        device: device that the run computes on.
     """
     versions = {name: version for name in PACKAGES if (version := _version(name)) is not None}
     info = {"python": platform.python_version(), **versions, "system": platform.platform(), "processor": _processor()}

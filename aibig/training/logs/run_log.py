@@ -28,7 +28,7 @@ class RunLog:
 
     Args:
         world: the ranks of the run; only the main one writes.
-        folder: where metrics.jsonl goes, made if it is not there; None for nowhere.
+        folder: folder for metrics.jsonl, made if it is missing; None to write nothing.
     """
 
     def __init__(self, world: World, folder: Path | None) -> None:
@@ -46,8 +46,8 @@ class RunLog:
         """Show a progress bar within this context, if standard error is a terminal.
 
         Args:
-            step: updates done before.
-            total: updates of the whole run; None if that is not known.
+            step: number of updates before.
+            total: updates of the run from its beginning; None if that is not known.
         """
         if self._world.is_main and sys.stderr.isatty():
             self._bar = tqdm(initial=step, total=total, unit="step", dynamic_ncols=True, smoothing=0.05)
@@ -128,15 +128,15 @@ class RunLog:
         self._pending = {}
         return means
 
-    def write(self, line: Mapping[str, Any]) -> None:
-        """Append a line to metrics.jsonl. A full disk is reported once and does not stop the run.
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append a record to metrics.jsonl, as a line. A full disk is reported once and does not stop the run.
 
         Args:
-            line: plain values, by key.
+            record: plain values, by key.
         """
         if self._folder is None:
             return
-        plain = {key: plain_number(value) for key, value in line.items()}
+        plain = {key: plain_number(value) for key, value in record.items()}
         try:
             with (self._folder / METRICS_FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(plain) + "\n")
@@ -157,13 +157,13 @@ class RunLog:
                 self.warn(f"{self._folder / METRICS_FILE}: cannot be flushed ({error}); training goes on")
 
     def truncate(self) -> None:
-        """Delete the lines after the checkpoint, which the resumed run writes again, and one cut off by a kill."""
+        """Delete the lines after the checkpoint, which the resumed run writes again, and a line that a kill cut off."""
         if self._folder is not None and (self._folder / METRICS_FILE).exists():
             lines = read_lines(self._folder)[: self._lines]
             write_text(self._folder / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in lines))
 
     def state_dict(self) -> dict[str, Any]:
-        """The metrics not yet written, and how many lines were."""
+        """The metrics that are not yet written, and the number of lines that are."""
         pending = {name: (_stack(values), weights) for name, (values, weights) in self._pending.items()}
         return {"pending": pending, "lines": self._lines}
 
@@ -185,7 +185,7 @@ def _stack(values: list[Tensor | float]) -> Tensor:
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl, without one that a kill cut off.
+    """The lines of a run's metrics.jsonl, without a line that a kill cut off.
 
     Args:
         folder: of the run.
@@ -202,9 +202,9 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def plain_number(value: Any) -> Any:
-    """None in place of NaN and infinity, which JSON does not have; everything else as it is.
+    """A value that JSON can hold: None in place of NaN and infinity.
 
     Args:
-        value: any.
+        value: a number, or anything else, which is returned as it is.
     """
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,7 +12,7 @@ from aibig.training.result import Result
 
 
 class TensorBoard(Callback):
-    """Writes every number of every line, as kind/name. After a resume, points of later steps are purged.
+    """Writes each number of a log record as the curve kind/name. After a resume, points of later steps are purged.
 
     Raises:
         UserError: TensorBoard is not installed.
@@ -34,15 +34,15 @@ class TensorBoard(Callback):
         folder = trainer.run_folder / "tensorboard"
         self._writer = self._make_writer(str(folder), purge_step=trainer.progress.step + 1)
 
-    def on_log(self, line: Mapping[str, Any]) -> None:
+    def on_log(self, record: Mapping[str, Any]) -> None:
         """Add a point to each curve."""
-        for name, value in line.items():
+        for name, value in record.items():
             if isinstance(value, int | float) and name != "step":
-                self._writer.add_scalar(f"{line['kind']}/{name}", value, line["step"])
+                self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
 
-    def on_evaluation(self, line: Mapping[str, Any]) -> None:
+    def on_evaluation(self, record: Mapping[str, Any]) -> None:
         """Add a point to each curve, and show it at once."""
-        self.on_log(line)
+        self.on_log(record)
         self._writer.flush()
 
     def on_save(self, path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Optimizers and schedules: one file each, the tables in aibig/training/__init__.py. Knows no task."""
+"""Optimizers and schedules; their tables are in aibig/training/__init__.py. Knows no task."""

@@ -1,8 +1,8 @@
 """Optimizers: each function returns a function model -> torch optimizer. Knows no task.
 
-Weights of two and more dimensions decay, biases and norms do not; frozen parameters are left out. A model's
-`learning_rate_factors` (by parameter name) multiply the learning rate. Where the parameters are on a device with a
-fused kernel, that kernel is used: it can also skip a step on the device, by `found_inf`.
+Weight decay applies to weights of two and more dimensions, not to biases and norms; frozen parameters are left out. A
+model's `learning_rate_factors` (by parameter name) multiply the learning rate. The fused kernel is used where the
+device has one: it can also skip a step on the device, by `found_inf`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def sgd(
     Args:
         lr: learning rate.
         momentum: fraction of the last update that is added to the next one.
-        weight_decay: added to the gradient, as a multiple of the weight.
+        weight_decay: multiple of the weight that is added to its gradient (L2 penalty).
         nesterov: use Nesterov momentum.
     """
     return _maker(torch.optim.SGD, weight_decay, lr=lr, momentum=momentum, nesterov=nesterov)
@@ -70,7 +70,7 @@ def adamw(
         lr: learning rate.
         betas: decay rates of the averages of the gradient and of its square.
         eps: added to the denominator.
-        weight_decay: fraction of a weight that each update takes off, times the learning rate.
+        weight_decay: decoupled decay: each update subtracts lr * weight_decay * weight.
     """
     return _maker(torch.optim.AdamW, weight_decay, lr=lr, betas=betas, eps=eps)
 
@@ -87,18 +87,18 @@ def muon(
     eps: PositiveFloat = 1e-8,
     weight_decay: NonNegativeFloat = 0.1,
 ) -> OptimizerMaker:
-    """Muon for hidden matrices, AdamW for embeddings, the head and all that is no matrix (see `Muon`).
+    """Muon for hidden matrices, AdamW for embeddings, the head, biases and norms (see `Muon`).
 
     Args:
         lr: learning rate of the hidden matrices.
-        adamw_lr: learning rate of all other parameters; None for `lr`.
-        embedding_lr: learning rate of embeddings, a head tied to one among them; None for `adamw_lr`.
-        head_lr: learning rate of the head; None for `adamw_lr`.
+        adamw_lr: learning rate of all other parameters; None: `lr`.
+        embedding_lr: learning rate of embeddings, and of a head that is tied to one; None: `adamw_lr`.
+        head_lr: learning rate of the head; None: `adamw_lr`.
         momentum: decay rate of the average of the hidden matrices' gradients.
         nesterov: use Nesterov momentum.
         betas: AdamW's decay rates of the averages of the gradient and of its square.
         eps: added to AdamW's denominator.
-        weight_decay: fraction of a weight that each update takes off, times the learning rate.
+        weight_decay: decoupled decay: each update subtracts lr * weight_decay * weight.
     """
 
     def make(model: nn.Module) -> torch.optim.Optimizer:
@@ -125,7 +125,7 @@ def _maker(optimizer_class: type[torch.optim.Optimizer], weight_decay: float, **
     def make(model: nn.Module) -> torch.optim.Optimizer:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         fused = _has_fused_kernel(parameters)
-        if optimizer_class is torch.optim.SGD and is_sharded(model):  # no such kernel, as of torch 2.15
+        if optimizer_class is torch.optim.SGD and is_sharded(model):  # no fused kernel for it, as of torch 2.15
             fused = False
         groups = _groups(model, weight_decay, dict.fromkeys(parameters, settings["lr"]))
         return optimizer_class(groups, fused=fused, **settings)  # type: ignore[call-arg]
@@ -152,7 +152,7 @@ def _groups(model: nn.Module, weight_decay: float, rates: Mapping[Any, float]) -
 
 
 def _head(model: nn.Module) -> nn.Module:
-    """What the model's row in the registry names as its head; without one, its last linear layer."""
+    """The head that the model's registry entry names; without one, the last linear layer."""
     registered = getattr(model, "registered", None)
     path = models.entry(registered["name"]).head if registered else ""
     if path:

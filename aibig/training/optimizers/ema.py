@@ -15,9 +15,9 @@ from aibig.layers.utils.polyak import polyak_update, polyak_updater
 class ModelEma:
     """The average of a model's weights: average <- decay * average + (1 - decay) * weights, after each update.
 
-    The decay grows with the updates, min(decay, (1 + updates) / (10 + updates)), so that the first weights are soon
-    forgotten (as in tf.train.ExponentialMovingAverage). Copies the model: make it before the model is sharded, then
-    shard both.
+    The decay grows with the updates, min(decay, (1 + updates) / (10 + updates)), so that the initial weights soon count
+    little (as in tf.train.ExponentialMovingAverage). The constructor copies the model, which must not be sharded yet;
+    shard both afterwards.
 
     Args:
         model: the model.
@@ -34,7 +34,7 @@ class ModelEma:
 
         Args:
             model: the model.
-            updates: the number of its updates so far.
+            updates: number of its updates so far.
         """
         if self._polyak_update is None:
             self._polyak_update = polyak_updater(self.module, model)
@@ -50,7 +50,7 @@ class ModelEma:
 
     @contextmanager
     def average_parameters(self, model: nn.Module) -> Iterator[None]:
-        """Within this context the model has the average for its weights.
+        """Inside the `with` block the model has the average as its weights.
 
         Args:
             model: the model.

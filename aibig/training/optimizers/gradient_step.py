@@ -1,4 +1,4 @@
-"""From summed gradients to one optimizer step: unscale, divide, clip, check, step. Knows no task."""
+"""One optimizer step from accumulated gradients: unscale, divide, clip, check, step. Knows no task."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from aibig.training.devices.distributed import World
 class GradientStep:
     """Takes an optimizer step, unless the loss or the gradient is not finite.
 
-    On the CPU the host checks that, which costs nothing. On an accelerator the host would have to wait, so the device
-    decides: the fused optimizers honour `found_inf`. For an optimizer that does not, the host waits.
+    On the CPU the host checks that. On an accelerator the device does, so that the host need not wait: fused optimizers
+    skip the step if `found_inf` is 1. With other optimizers the host waits.
 
     Args:
         optimizer: the optimizer.
-        parameters: what it trains.
-        world: the ranks of the run.
-        device: that the run computes on.
-        scaler: that scaled the losses, for fp16; None for other precisions.
-        clip_norm: the largest norm of the gradient; None for no clipping.
+        parameters: parameters that it trains.
+        world: ranks of the run.
+        device: device that the run computes on.
+        scaler: scaler of the losses, for fp16; None for other precisions.
+        clip_norm: largest norm of the gradient; None: no clipping.
     """
 
     optimizer: torch.optim.Optimizer
@@ -44,12 +44,12 @@ class GradientStep:
 
         Args:
             loss: sum of the micro-batches' losses.
-            total_weight: this rank's sum of the micro-batches' weights, if the gradients are those of a weighted sum
-                over micro-batches and ranks: divided by the weight of all ranks they are exactly the gradients of one
-                big batch, whatever each part weighed. None if they are those of one micro-batch's mean.
+            total_weight: sum of this rank's micro-batch weights, if the losses were multiplied by them. The gradients
+                are then divided by the total weight of all ranks, which gives those of a single large batch. None if
+                they are of the mean loss of one micro-batch.
 
         Returns:
-            False if the host knows that the step was skipped, and the metrics to log.
+            Whether the step was taken, as far as the host knows; and the metrics to log.
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         if self.scaler is not None:
@@ -59,7 +59,7 @@ class GradientStep:
         norm = total_norm(gradients)
         if self.clip_norm is not None:
             factor = (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
-            if not (self.host_checks and factor == 1.0):  # most gradients are short enough: that saves a pass
+            if not (self.host_checks and factor == 1.0):  # most need no clipping: that saves a pass
                 torch._foreach_mul_([to_local(gradient) for gradient in gradients], factor)
         skipped = self._step_if_finite(norm + loss)
         for parameter in self.parameters:
@@ -68,8 +68,8 @@ class GradientStep:
         return not known_to_be_skipped, {"gradient_norm": norm, "skipped": skipped}
 
     def _divide(self, gradients: list[Tensor], weight: float, loss: Tensor) -> Tensor:
-        """Divide by all ranks' weight (backward has averaged over ranks already). Returns the loss of all ranks."""
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64  # no rounding that a model could see
+        """Divide by the total weight of all ranks; backward has already averaged over ranks. Returns their loss."""
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64  # rounds no weight that occurs
         weight_and_loss = torch.stack([torch.full((), weight, dtype=dtype, device=self.device), loss.to(dtype)])
         weight_of_all, loss_of_all = self.world.all_reduce(weight_and_loss).unbind()
         factor = (self.world.size / weight_of_all).to(gradients[0].dtype)
@@ -77,7 +77,7 @@ class GradientStep:
         return loss_of_all
 
     def _step_if_finite(self, checked: Tensor) -> float | Tensor:
-        """Step unless `checked` is not finite. Returns 1 if skipped, else 0: a tensor if the device decides."""
+        """Step if `checked` is finite. Returns 1 if the step is skipped, else 0; a tensor if the device decides."""
         skipped: float | Tensor = 0.0
         if self.host_checks:
             skipped = 0.0 if math.isfinite(checked.item()) else 1.0
@@ -88,14 +88,14 @@ class GradientStep:
         if not self.host_checks or skipped == 0.0:
             self.optimizer.step()
         if self.scaler is not None:
-            self.scaler.update()  # by what it saw itself when it unscaled
+            self.scaler.update()  # by the gradients that it found not finite
         return skipped
 
 
 def total_norm(tensors: list[Tensor]) -> Tensor:
-    """The Euclidean norm of several tensors as one vector, a scalar; of the whole, if they are sharded over ranks.
+    """The Euclidean norm of several tensors as one vector, a scalar. Shards of all ranks count.
 
     Args:
-        tensors: at least one.
+        tensors: one or more tensors.
     """
     return full_tensor(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors))))

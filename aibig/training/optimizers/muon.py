@@ -1,6 +1,6 @@
-"""Muon: the updates of hidden matrices are orthogonalized, all other parameters are AdamW's. Knows no task.
+"""Muon: orthogonalized updates for hidden matrices, AdamW for all other parameters. Knows no task.
 
-Legend: k matrices, n by m each, of which n is the shorter side.
+k matrices of n rows and m columns, n <= m.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from aibig.layers.packed_linear import PackedLinear
 from aibig.layers.utils.dtensor import full_tensor, shard_like, to_local
 from aibig.training.devices.precision import cpu_has_bf16
 
-# The matrices in a weight: how many one below the other, rows of each, how many side by side, columns of each.
+# The matrices that a weight stacks: number below each other, rows of each, number side by side, columns of each.
 MatrixLayout = tuple[int, int, int, int]
 
-# Root mean square of an orthogonalized update. It is about AdamW's, so that learning rate and weight decay can be the
-# same (arXiv 2502.16982, section 2.2).
+# Root mean square of an orthogonalized update: about that of AdamW, so that learning rate and weight decay can be
+# shared (arXiv 2502.16982, section 2.2).
 UPDATE_RMS = 0.2
 
-# Newton-Schulz steps, quintics, each optimal after those before it (Polar Express, arXiv 2505.16932, algorithm 1), for
+# Quintic Newton-Schulz steps, each optimal after the previous ones (Polar Express, arXiv 2505.16932, algorithm 1), for
 # singular values from 0.005 to 1, with a margin of 2% before each step for rounding; found by Remez' algorithm. They
 # end between 0.47 and 1.53. Five steps, which end between 0.84 and 1.16, train no better: validation loss 2.032 against
 # 2.031, mean of 2 seeds, after 300 updates of a Transformer of width 128 on tinyshakespeare's characters; two steps are
 # worse, 2.054.
 NEWTON_SCHULZ_COEFFICIENTS = ((8.14, -23.0368, 16.3967), (3.8592, -2.7713, 0.5099), (3.1912, -2.3142, 0.4633))
 
-GRAM_ASPECT_RATIO = 1.5  # m / n: from there on the products by the Gram matrix alone are fewer
-BF16_ROWS_ON_CPU = 64  # n: from there on bf16 takes a third to two thirds of fp32's time, where a CPU has it
+GRAM_ASPECT_RATIO = 1.5  # m / n from which products of Gram matrices alone are cheaper
+BF16_ROWS_ON_CPU = 64  # n from which bf16 needs a third to two thirds of fp32's time, on CPUs that have it
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon (https://kellerjordan.github.io/posts/muon/) for the groups that have `layouts`, AdamW for the others.
+    """Muon (https://kellerjordan.github.io/posts/muon/) for groups with `layouts`, AdamW for the other groups.
 
-    The momentum of sharded weights is gathered for its update, which every rank computes.
+    Every rank gathers the momentum of sharded weights and computes the same update.
 
     Args:
-        groups: parameter groups; `layouts`, if there, lists the layout of each parameter (see `matrix_layouts`).
+        groups: parameter groups; `layouts` lists the layout of each parameter (see `matrix_layouts`).
         momentum: decay rate of the average of the hidden matrices' gradients.
         nesterov: use Nesterov momentum.
         betas: AdamW's decay rates of the averages of the gradient and of its square.
@@ -62,14 +62,14 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         settings = {"momentum": momentum, "nesterov": nesterov, "betas": betas, "eps": eps, "fused": fused}
         super().__init__(groups, settings | {"layouts": None})
-        self._step_supports_amp_scaling = fused  # torch's name for: honours `found_inf`
+        self._step_supports_amp_scaling = fused  # torch's flag of an optimizer that uses `found_inf`
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update of all groups.
+        """Update all groups.
 
         Args:
-            closure: computes the gradients; None if they are there.
+            closure: function that computes the gradients; None if they are computed.
         """
         if closure is not None:
             with torch.enable_grad():
@@ -124,10 +124,10 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_sub_(weights, [updates[weight] for weight in weights], alpha=group["lr"])
 
     def _momentum_updates(self, group: dict[str, Any]) -> dict[Tensor, Tensor]:
-        """Update the momentum buffers. Returns each weight's momentum, or its Nesterov update.
+        """Update the momentum buffers. Returns the momentum, or Nesterov momentum, of each weight.
 
-        Where `found_inf`, which the device alone may know, is 1, the gradient is replaced by the momentum, which leaves
-        the buffer unchanged.
+        If `found_inf` is 1, the gradient is replaced by the momentum, which leaves the buffer unchanged; the host need
+        not read the flag.
         """
         weights = [weight for weight in group["params"] if weight.grad is not None]
         if not weights:
@@ -147,11 +147,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal_updates(updates: dict[Tensor, Tensor], layouts: dict[Tensor, MatrixLayout]) -> dict[Tensor, Tensor]:
-    """Orthogonalize the updates, to a root mean square of UPDATE_RMS; matrices of one shape in one batch.
+    """Orthogonalize updates to a root mean square of UPDATE_RMS. Matrices of the same shape are batched.
 
     Args:
-        updates: of each weight.
-        layouts: of each weight.
+        updates: update of each weight.
+        layouts: layout of each weight.
 
     Returns:
         The orthogonalized update of each weight.
@@ -170,14 +170,14 @@ def orthogonal_updates(updates: dict[Tensor, Tensor], layouts: dict[Tensor, Matr
 
 
 def orthogonalize(matrices: Tensor, scale: float = 1.0) -> Tensor:
-    """Newton-Schulz iteration: singular vectors stay, all but very small singular values become about `scale`.
+    """Newton-Schulz iteration: sets all singular values, except very small ones, to about `scale`.
 
-    Each step takes X to a X + b G X + c G G X, where G = X X', (n, n). For wide X the
-    polynomial of the first G is computed alone, and applied once; bf16 is too coarse for that.
+    Each step replaces X by a X + b G X + c G G X, where G = X X', (n, n). For wide X the product of the steps'
+    polynomials in G is computed, and applied once; bf16 is too imprecise for that.
 
     Args:
         matrices: (k, n, m).
-        scale: the singular values to come near to.
+        scale: target of the singular values.
 
     Returns:
         The orthogonalized matrices, (k, n, m).
@@ -188,8 +188,8 @@ def orthogonalize(matrices: Tensor, scale: float = 1.0) -> Tensor:
     norm = _norm(gram)
     gram = gram / norm
     squared = gram @ gram
-    largest = _norm(squared) ** 0.5  # the squared singular values' norm in l^4, so that none is above 1
-    gram, squared, to_unit = gram / largest, squared / largest**2, norm**-0.5 * largest**-0.5  # of zeros: finite
+    largest = _norm(squared) ** 0.5  # l^4 norm of the squared singular values, a bound of the largest
+    gram, squared, to_unit = gram / largest, squared / largest**2, norm**-0.5 * largest**-0.5  # finite for zeros too
     if not by_gram:
         result = result * to_unit
     product: Tensor | None = None  # of the steps' factors
@@ -208,20 +208,20 @@ def orthogonalize(matrices: Tensor, scale: float = 1.0) -> Tensor:
 
 
 def matrix_layouts(model: nn.Module, excluded: Container[Tensor]) -> dict[Tensor, MatrixLayout]:
-    """The weights that are matrices or stacks of matrices, of layers known to multiply by them.
+    """The layouts of the weights of linear, attention, recurrent and convolution layers.
 
-    Stacked matrices are separated: queries, keys and values of each head, gates of an LSTM and of SwiGLU, members of
-    an ensemble. A convolution's kernel is one matrix, (out, in * kernel size).
+    Stacked matrices are orthogonalized separately: queries, keys and values of each head, gates of an LSTM and of
+    SwiGLU, members of an ensemble. A convolution's kernel is one matrix, (out, in * kernel size).
 
     Args:
         model: the model.
         excluded: weights to leave out, such as embeddings and the head.
 
     Returns:
-        The layout of each such weight.
+        Layout by weight.
     """
     layouts: dict[Tensor, MatrixLayout] = {}
-    for module in model.modules():  # a layer before its parts
+    for module in model.modules():  # a layer before its submodules
         for weight, layout in _matrices_of(module):
             if weight.requires_grad and weight not in excluded and min(layout[1], layout[3]) > 1:
                 layouts.setdefault(weight, layout)
@@ -253,7 +253,7 @@ def _matrices_of(module: nn.Module) -> Iterator[tuple[Tensor, MatrixLayout]]:
 
 
 def _stacked(weight: Tensor, rows: int) -> MatrixLayout:
-    """As many matrices of `rows` rows as there are, one below the other."""
+    """The layout of matrices of `rows` rows below each other."""
     return len(weight) // rows, rows, 1, weight[0].numel()
 
 
@@ -261,11 +261,11 @@ def to_matrices(weight: Tensor, layout: MatrixLayout) -> Tensor:
     """The matrices in a weight.
 
     Args:
-        weight: whole.
-        layout: of the weight.
+        weight: unsharded weight.
+        layout: layout of the weight.
 
     Returns:
-        (k, n, m), transposed where they have more rows than columns.
+        Matrices (k, n, m), transposed if they have more rows than columns.
     """
     down, rows, across, columns = layout
     matrices = weight.reshape(layout).transpose(1, 2).reshape(down * across, rows, columns)
@@ -273,11 +273,11 @@ def to_matrices(weight: Tensor, layout: MatrixLayout) -> Tensor:
 
 
 def from_matrices(matrices: Tensor, layout: MatrixLayout) -> Tensor:
-    """The weight that `to_matrices` took apart.
+    """The inverse of `to_matrices`.
 
     Args:
         matrices: (k, n, m).
-        layout: of the weight.
+        layout: layout of the weight.
 
     Returns:
         The weight in the shape of its layout.
@@ -293,7 +293,7 @@ def _norm(matrices: Tensor) -> Tensor:
 
 
 def _matmul_dtype(matrices: Tensor) -> torch.dtype:
-    """bf16 where the device is faster with it; else their own."""
+    """bf16 where the device is faster with it; else the matrices' dtype."""
     bf16 = matrices.shape[1] >= BF16_ROWS_ON_CPU and cpu_has_bf16()
     if matrices.device.type == "cuda":
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,7 +1,7 @@
-"""Learning-rate schedules: each returns a function (step, progress) -> factor of the base rate. Knows no optimizer.
+"""Learning-rate schedules: functions (step, fraction_done) -> factor of the base learning rate. Knows no optimizer.
 
-`step` counts updates from 0, `progress` goes from 0 to 1 over the run's limit. The warm-up is linear over
-`warmup_steps` updates; the decay ends at `final_fraction` of the base rate.
+`step` is the number of updates so far, `fraction_done` the fraction of the run that is done, from 0 to 1. Warm-up is
+linear.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ Schedule = Callable[[int, float], float]
 
 
 def constant(*, warmup_steps: NonNegativeInt = 0) -> Schedule:
-    """The base rate throughout.
+    """Constant at the base rate, after the warm-up.
 
     Args:
-        warmup_steps: updates over which the rate rises to its base.
+        warmup_steps: updates over which the learning rate rises to its base.
     """
-    return lambda step, progress: _warmup(step, warmup_steps)
+    return lambda step, fraction_done: _warmup(step, warmup_steps)
 
 
 def linear(*, warmup_steps: NonNegativeInt = 0, final_fraction: Fraction = 0.0) -> Schedule:
-    """A straight line down.
+    """Linear decay, after the warm-up.
 
     Args:
-        warmup_steps: updates over which the rate rises to its base.
+        warmup_steps: updates over which the learning rate rises to its base.
         final_fraction: fraction of the base rate at the end.
     """
-    return lambda step, progress: _warmup(step, warmup_steps) * _between(1.0, final_fraction, progress)
+    return lambda step, fraction_done: _warmup(step, warmup_steps) * _between(1.0, final_fraction, fraction_done)
 
 
 def cosine(*, warmup_steps: NonNegativeInt = 0, final_fraction: Fraction = 0.1) -> Schedule:
-    """Half a cosine down (arXiv 1608.03983, eq. 5, without restarts).
+    """Cosine decay, after the warm-up (arXiv 1608.03983, eq. 5, without restarts).
 
     Args:
-        warmup_steps: updates over which the rate rises to its base.
+        warmup_steps: updates over which the learning rate rises to its base.
         final_fraction: fraction of the base rate at the end.
     """
 
-    def factor(step: int, progress: float) -> float:
-        decayed = (1.0 - math.cos(math.pi * progress)) / 2.0
+    def factor(step: int, fraction_done: float) -> float:
+        decayed = (1.0 - math.cos(math.pi * fraction_done)) / 2.0
         return _warmup(step, warmup_steps) * _between(1.0, final_fraction, decayed)
 
     return factor
@@ -51,17 +51,17 @@ def cosine(*, warmup_steps: NonNegativeInt = 0, final_fraction: Fraction = 0.1) 
 def warmup_stable_decay(
     *, warmup_steps: NonNegativeInt = 0, decay_fraction: Fraction = 0.2, final_fraction: Fraction = 0.0
 ) -> Schedule:
-    """The base rate, then a straight line down at the end (arXiv 2404.06395).
+    """Constant at the base rate after the warm-up, then linear decay at the end (arXiv 2404.06395).
 
     Args:
-        warmup_steps: updates over which the rate rises to its base.
+        warmup_steps: updates over which the learning rate rises to its base.
         decay_fraction: fraction of the run, at its end, over which the rate decays.
         final_fraction: fraction of the base rate at the end.
     """
 
-    def factor(step: int, progress: float) -> float:
+    def factor(step: int, fraction_done: float) -> float:
         start = 1.0 - decay_fraction
-        decayed = (progress - start) / decay_fraction if progress > start else 0.0
+        decayed = (fraction_done - start) / decay_fraction if fraction_done > start else 0.0
         return _warmup(step, warmup_steps) * _between(1.0, final_fraction, decayed)
 
     return factor

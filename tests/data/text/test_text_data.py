@@ -80,9 +80,9 @@ def test_a_stream_continues_where_it_was() -> None:
     windows = StreamWindows(torch.arange(500), 4, 8, seed=3)
     next_tokens = None
     for number in range(windows.batches_per_epoch + 1):
-        tokens, targets, continues, _ = windows.next()
-        assert continues == (number % windows.batches_per_epoch != 0)
-        if continues:
+        tokens, targets, continues_previous, _ = windows.next()
+        assert continues_previous == (number % windows.batches_per_epoch != 0)
+        if continues_previous:
             assert torch.equal(tokens[:, 0], next_tokens)
         next_tokens = targets[:, -1]
 
@@ -93,9 +93,9 @@ def test_windows_of_varied_length_read_a_segment_once_and_their_number_is_known(
     for epoch in range(3):
         read, next_tokens = [], torch.empty(0)
         for number in range(windows.batches_per_epoch):
-            tokens, targets, continues, _ = windows.next()
-            assert torch.equal(targets, tokens + 1) and continues == (number > 0) and windows.epoch == epoch
-            assert not continues or torch.equal(tokens[:, 0], next_tokens)
+            tokens, targets, continues_previous, _ = windows.next()
+            assert torch.equal(targets, tokens + 1) and continues_previous == (number > 0) and windows.epoch == epoch
+            assert not continues_previous or torch.equal(tokens[:, 0], next_tokens)
             next_tokens = targets[:, -1]
             read.append(tokens)
         lengths.append([tokens.shape[1] for tokens in read])

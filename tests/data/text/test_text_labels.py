@@ -197,7 +197,7 @@ def test_texts_and_models_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         "data": {"name": "text_labels", "path": path},
         "trainer": {"max_steps": 1},
     }
-    with pytest.raises(UserError, match="'net' does not accept texts"):
+    with pytest.raises(UserError, match="'net' does not support text inputs"):
         aibig.train(config)
     with pytest.raises(UserError, match="has no texts with labels; use the task 'classification'"):
         aibig.train({**config, "model": {"name": "lstm"}, "data": {"name": "digits"}})

@@ -134,5 +134,5 @@ def test_a_run_with_word_vectors_resumes_without_their_file(freeze: bool) -> Non
     aibig.evaluate("parts", report=False)
     with pytest.raises(UserError, match=r"task: v\.txt: cannot be read: No such file"):
         aibig.train(config)
-    with pytest.raises(UserError, match="freeze_word_vectors: there are none to freeze"):
+    with pytest.raises(UserError, match="freeze_word_vectors: there are no word vectors"):
         aibig.train(CLASSIFIER, {"task.freeze_word_vectors": True})
